@@ -1,0 +1,16 @@
+//! rt: a runc-compatible OCI runtime that proves memory limits.
+//!
+//! Data flows one way: argv → [`cli`] → [`commands`] → a domain ([`runtime`], [`cgroup`], [`proof`],
+//! [`monitor`], [`verify`]) → what is printed and the exit code. [`sys`] holds all unsafe code.
+
+pub mod cgroup;
+pub mod cli;
+pub mod commands;
+pub mod exit;
+pub mod log;
+pub mod monitor;
+pub mod proof;
+pub mod runtime;
+pub mod sys;
+pub mod units;
+pub mod verify;

@@ -1,0 +1,1 @@
+//! Logging as runc does it.

@@ -1,0 +1,1 @@
+//! Writing side of cgroups: create, limit, join, freeze, update, delete.

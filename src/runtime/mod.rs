@@ -1,0 +1,9 @@
+//! The lifecycle of containers on libcontainer: state, create, start, exec, kill, delete.
+//! Nothing outside this module and `commands` knows how a container is made.
+
+pub mod cgroups;
+pub mod hooks;
+pub mod process;
+pub mod rootfs;
+pub mod seccomp;
+pub mod userdb;

@@ -1,0 +1,1 @@
+//! What a container process is given before exec: capabilities, rlimits, scheduler and the like.

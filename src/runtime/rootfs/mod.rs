@@ -1,0 +1,1 @@
+//! The mount tree of a container: mounts, devices, masks, pivot.

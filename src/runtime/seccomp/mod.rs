@@ -1,0 +1,1 @@
+//! Seccomp filters: compiled in the parent, loaded in the container process.

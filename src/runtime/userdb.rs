@@ -1,0 +1,1 @@
+//! Users and groups from the files of a rootfs, never from libc.
