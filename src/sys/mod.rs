@@ -3,3 +3,5 @@
 
 pub mod process;
 pub mod seccomp;
+#[cfg(test)]
+pub mod testing;
