@@ -11,7 +11,13 @@ pub fn in_child(body: impl FnOnce() -> i32) -> WaitStatus {
     // SAFETY: the child runs nothing but `body` and ends with _exit; glibc makes its allocator usable there.
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
-            let status = catch_unwind(AssertUnwindSafe(body)).unwrap_or(101);
+            let status = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+                // What the test harness captures is lost with the child.
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panicked");
+                let _ = nix::unistd::write(std::io::stderr(), format!("{text}\n").as_bytes());
+                101
+            });
             // SAFETY: ends the process at once, without the destructors of the parent's threads.
             unsafe { libc::_exit(status) }
         }
