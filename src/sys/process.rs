@@ -210,8 +210,8 @@ pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
         inheritable: u32,
     }
     const VERSION_3: u32 = 0x2008_0522;
-    let low = |set: u64| (set & u64::from(u32::MAX)) as u32;
-    let high = |set: u64| (set >> 32) as u32;
+    let half = |set: u64| u32::try_from(set & u64::from(u32::MAX)).unwrap_or_default();
+    let (low, high) = (half, |set: u64| half(set >> 32));
     let header = Header { version: VERSION_3, pid: 0 };
     let data = [
         Data { effective: low(effective), permitted: low(permitted), inheritable: low(inheritable) },
@@ -222,7 +222,11 @@ pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<()> {
     Ok(())
 }
 
-/// KEYCTL_JOIN_SESSION_KEYRING: a keyring of that name becomes the session keyring; returns its serial.
+/// KEY_SPEC_SESSION_KEYRING: stands for the session keyring, whatever its serial.
+pub const SESSION_KEYRING: i32 = libc::KEY_SPEC_SESSION_KEYRING;
+
+/// KEYCTL_JOIN_SESSION_KEYRING: a keyring of that name becomes the session keyring, which is made where there is
+/// none that the caller may search. Returns its serial, or 0 when it was the session keyring already.
 pub fn join_session_keyring(name: &CStr) -> Result<i32> {
     // SAFETY: `name` is NUL-terminated and lives across the call.
     let serial = checked(unsafe {
@@ -236,7 +240,13 @@ pub fn describe_key(serial: i32) -> Result<Vec<u8>> {
     let mut buffer = vec![0_u8; 512];
     // SAFETY: the kernel writes at most `buffer.len()` bytes.
     let length = checked(unsafe {
-        libc::syscall(libc::SYS_keyctl, libc::KEYCTL_DESCRIBE, serial, buffer.as_mut_ptr(), buffer.len())
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_DESCRIBE,
+            libc::c_long::from(serial),
+            buffer.as_mut_ptr(),
+            buffer.len(),
+        )
     })?;
     buffer.truncate(usize::try_from(length).map_err(|_| Errno::EINVAL)?);
     Ok(buffer)
@@ -246,7 +256,12 @@ pub fn describe_key(serial: i32) -> Result<Vec<u8>> {
 pub fn set_key_permissions(serial: i32, permissions: u32) -> Result<()> {
     // SAFETY: no pointer is passed.
     checked(unsafe {
-        libc::syscall(libc::SYS_keyctl, libc::KEYCTL_SETPERM, serial, libc::c_ulong::from(permissions))
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_SETPERM,
+            libc::c_long::from(serial),
+            libc::c_ulong::from(permissions),
+        )
     })?;
     Ok(())
 }

@@ -98,6 +98,25 @@ fn close_one_by_one(first: u32, how: CloseRange) -> Result<(), Errno> {
 
 /// The number of descriptors that socket activation passed to this very process (sd_listen_fds(3)).
 fn listen_fds() -> u32 {
-    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u32>().ok());
-    if number("LISTEN_PID") == Some(std::process::id()) { number("LISTEN_FDS").unwrap_or(0) } else { 0 }
+    let number = |name| std::env::var(name).ok()?.parse().ok();
+    listen_fds_of(std::process::id(), number("LISTEN_PID"), number("LISTEN_FDS"))
+}
+
+/// The variables are inherited by every descendant of the process they are meant for.
+fn listen_fds_of(own: u32, pid: Option<u32>, count: Option<u32>) -> u32 {
+    if pid == Some(own) { count.unwrap_or(0) } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_of_another_process_do_not_count() {
+        assert_eq!(listen_fds_of(7, Some(7), Some(2)), 2);
+        assert_eq!(listen_fds_of(7, Some(8), Some(2)), 0);
+        assert_eq!(listen_fds_of(7, Some(7), None), 0);
+        assert_eq!(listen_fds_of(7, None, Some(2)), 0);
+        assert_eq!(Passed { listen: 2, preserve: 3 }.first_own(), 8);
+    }
 }

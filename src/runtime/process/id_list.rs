@@ -1,7 +1,7 @@
 //! Lists of CPUs or memory nodes as the kernel writes them ("0-3,5,7-9"), as bit sets.
 
 const WORDS: usize = 16;
-const LARGEST: u32 = (WORDS * 64) as u32 - 1;
+const LARGEST: usize = WORDS * 64 - 1;
 
 /// Why a list could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -70,7 +70,7 @@ fn parse_id(text: &str) -> Result<usize, IdListError> {
         return Err(IdListError::Syntax(text.to_owned()));
     }
     let id: u32 = text.parse().map_err(|_| IdListError::OutOfRange(text.to_owned()))?;
-    if id > LARGEST { Err(IdListError::TooLarge) } else { Ok(id as usize) }
+    usize::try_from(id).ok().filter(|id| *id <= LARGEST).ok_or(IdListError::TooLarge)
 }
 
 #[cfg(test)]

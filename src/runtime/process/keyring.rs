@@ -40,6 +40,7 @@ pub fn join_as_exec(id: &str) -> Result<(), KeyringError> {
 fn join(id: &str) -> Result<Option<i32>, KeyringError> {
     let name = CString::new(format!("_ses.{id}")).map_err(|_| KeyringError::Join(Reason(Errno::EINVAL)))?;
     match sys::join_session_keyring(&name) {
+        Ok(0) => Ok(Some(sys::SESSION_KEYRING)),
         Ok(serial) => Ok(Some(serial)),
         Err(Errno::ENOSYS) => {
             tracing::warn!(

@@ -24,3 +24,6 @@ pub mod selinux;
 pub mod sysctl;
 pub mod umask;
 pub mod user;
+
+#[cfg(test)]
+mod tests;

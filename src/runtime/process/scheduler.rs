@@ -83,7 +83,7 @@ fn attributes(scheduler: &Scheduler) -> SchedAttr {
         }),
         nice: scheduler.nice().unwrap_or_default(),
         // A negative priority becomes a huge one, which the kernel refuses with EINVAL.
-        priority: scheduler.priority().unwrap_or_default().cast_unsigned(),
+        priority: u32::try_from(scheduler.priority().unwrap_or_default()).unwrap_or(u32::MAX),
         runtime: scheduler.runtime().unwrap_or_default(),
         deadline: scheduler.deadline().unwrap_or_default(),
         period: scheduler.period().unwrap_or_default(),

@@ -96,8 +96,9 @@ fn own_standard_streams(uid: u32) -> Result<(), UserError> {
             continue;
         }
         match set_owner(file, uid) {
-            // The owner is not mapped in this user namespace, or /dev is read-only: better left alone.
-            Ok(()) | Err(Errno::EPERM | Errno::EROFS) => {}
+            // The owner is not mapped in this user namespace, or /dev is read-only: better left alone. A user that
+            // is not mapped (EINVAL) is told about below, in clearer words.
+            Ok(()) | Err(Errno::EPERM | Errno::EROFS | Errno::EINVAL) => {}
             Err(errno) => return Err(UserError::Chown { stream, reason: errno.into() }),
         }
     }

@@ -79,9 +79,8 @@ fn listener(profile: &LinuxSeccomp) -> Result<Option<ListenerInfo>, SeccompError
     if !rules.any(|rule| rule.action() == LinuxSeccompAction::ScmpActNotify && !rule.names().is_empty()) {
         return Ok(None);
     }
-    match get_api() {
-        level @ 0..6 => return Err(SeccompError::NotifyUnsupported(level)),
-        _ => {}
+    if let level @ 0..6 = get_api() {
+        return Err(SeccompError::NotifyUnsupported(level));
     }
     let path = profile.listener_path().clone().filter(|path| !path.as_os_str().is_empty());
     let path = path.ok_or(SeccompError::NoListener)?;

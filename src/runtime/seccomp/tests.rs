@@ -1,5 +1,6 @@
 //! Filters compiled from JSON and loaded by forked children.
 
+use std::fs::File;
 use std::io::{IoSliceMut, Read};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixListener;
@@ -29,6 +30,11 @@ fn load_in_child(filter: &Filter) {
 fn answer(number: libc::c_long, arguments: [libc::c_long; 3]) -> Result<libc::c_long, Errno> {
     let [a, b, c] = arguments;
     call(number, [a, b, c, 0, 0, 0])
+}
+
+fn pipe_files() -> (File, File) {
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
+    (reader.into(), writer.into())
 }
 
 /// Calls that a child needs to report and end.
@@ -201,7 +207,7 @@ fn the_agent_gets_state_and_descriptor() {
         assert!(descriptor.as_raw_fd() > 2);
     });
 
-    let (mut reader, writer) = std::io::pipe().unwrap();
+    let (mut reader, writer) = pipe_files();
     let listener = filter.listener.unwrap();
     let state = br#"{"ociVersion":"1.2.1","id":"ct1","status":"creating","pid":7,"bundle":"/b"}"#;
     send_listener(&listener, 42, state, &writer).unwrap();
