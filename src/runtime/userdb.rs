@@ -8,8 +8,8 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStringExt;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{SFlag, fstat};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{Mode, SFlag, fstat};
 
 use super::process::reason::Reason;
 
@@ -63,13 +63,18 @@ pub fn home_of(root: impl AsFd, uid: u32) -> Result<Option<OsString>, UserDbErro
 fn open_passwd(root: impl AsFd) -> Result<File, UserDbError> {
     // Symlinks stay inside the root (some images link /etc/passwd), but the links of /proc are not followed.
     // O_NONBLOCK: opening a pipe must not wait for a writer.
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let how = OpenHow::new()
-        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)
+        .flags(flags)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let open = || loop {
         match openat2(root.as_fd(), "etc/passwd", how) {
             // Something was renamed during the lookup; the kernel asks to try again.
             Err(Errno::EAGAIN) => {}
+            // A kernel before 5.6, or the seccomp filter of a container that rt runs in.
+            Err(Errno::ENOSYS | Errno::EPERM) => {
+                return openat(root.as_fd(), "etc/passwd", flags | OFlag::O_NOFOLLOW, Mode::empty());
+            }
             result => return result,
         }
     };

@@ -9,6 +9,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2, readlin
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
+use super::reason::Reason;
 use crate::sys::process as sys;
 
 /// A trusted root of a procfs.
@@ -62,7 +63,28 @@ impl ProcRoot {
                 | ResolveFlag::RESOLVE_NO_SYMLINKS
                 | ResolveFlag::RESOLVE_NO_MAGICLINKS,
         );
-        openat2(self.root.as_fd(), path, how)
+        match openat2(self.root.as_fd(), path, how) {
+            // A kernel before 5.6, or the seccomp filter of a container that rt runs in.
+            Err(Errno::ENOSYS | Errno::EPERM) => self.walk(path, flags),
+            result => result,
+        }
+    }
+
+    /// Folder by folder, without symlinks; the file must at least belong to a procfs.
+    fn walk(&self, path: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
+        let folder_flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mut folder = self.root.try_clone().map_err(|error| Reason::of(&error).0)?;
+        let mut parts = path.split('/').peekable();
+        while let Some(part) = parts.next() {
+            if parts.peek().is_some() {
+                folder = openat(&folder, part, folder_flags, Mode::empty())?;
+                continue;
+            }
+            let file = openat(&folder, part, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+            let is_proc = fstatfs(&file)?.filesystem_type() == PROC_SUPER_MAGIC;
+            return if is_proc { Ok(file) } else { Err(Errno::EXDEV) };
+        }
+        Err(Errno::ENOENT)
     }
 }
 
@@ -76,5 +98,22 @@ fn write_once(file: &OwnedFd, value: &[u8]) -> Result<(), Errno> {
     match nix::unistd::write(file, value)? {
         written if written == value.len() => Ok(()),
         _ => Err(Errno::EIO),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_lead_to_the_file_and_not_through_links() {
+        let proc = ProcRoot::open().unwrap();
+        let own = format!("{}/status", std::process::id());
+        for open in [ProcRoot::open_beneath, ProcRoot::walk] {
+            assert!(open(&proc, &own, OFlag::O_RDONLY).is_ok());
+            assert!(open(&proc, "self/status", OFlag::O_RDONLY).is_err());
+            assert_eq!(open(&proc, "no/such", OFlag::O_RDONLY).err(), Some(Errno::ENOENT));
+        }
+        assert!(proc.open_self("status", OFlag::O_RDONLY).is_ok());
     }
 }

@@ -1,5 +1,5 @@
 //! A compiled filter as bytes, so that a container's exec or a cache can load it without libseccomp:
-//! magic, flags, listener path and metadata (each with a length), program. Numbers are in host byte order: the
+//! magic, flags, then listener path, metadata and program, each with its length. Numbers are in host byte order: the
 //! bytes never leave the machine.
 
 use std::ffi::OsString;
@@ -22,7 +22,7 @@ impl Filter {
         let listener = self.listener.as_ref();
         put(&mut bytes, listener.map(|listener| listener.path.as_os_str().as_bytes()));
         put(&mut bytes, listener.and_then(|listener| listener.metadata.as_deref()).map(str::as_bytes));
-        bytes.extend_from_slice(&self.program);
+        put(&mut bytes, Some(&self.program));
         bytes
     }
 
@@ -43,11 +43,12 @@ fn decode(bytes: &[u8]) -> Option<Filter> {
     let flags = take_number(&mut rest)?;
     let path = take_field(&mut rest)?;
     let metadata = take_field(&mut rest)?.map(String::from_utf8).transpose().ok()?;
-    if rest.is_empty() || rest.len() % INSTRUCTION_SIZE != 0 {
+    let program = take_field(&mut rest)?.filter(|program| !program.is_empty())?;
+    if !rest.is_empty() || program.len() % INSTRUCTION_SIZE != 0 {
         return None;
     }
     let listener = path.map(|path| ListenerInfo { path: OsString::from_vec(path).into(), metadata });
-    Some(Filter { program: rest.to_vec(), flags, listener })
+    Some(Filter { program, flags, listener })
 }
 
 fn take_number(bytes: &mut &[u8]) -> Option<u32> {

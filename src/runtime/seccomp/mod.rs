@@ -2,6 +2,7 @@
 //! notifications handed to an agent. Own code on the libseccomp crate: libcontainer compiles and loads in the
 //! child in one step, knows no ENOSYS stub, and fails on architectures and flags that runc accepts.
 
+mod cache;
 mod compile;
 mod encode;
 mod enosys;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use super::process::reason::Reason;
 use crate::sys::seccomp as sys;
 
+pub use cache::compile_cached;
 pub use compile::compile;
 pub use listener::send_listener;
 pub use names::{ACTIONS, ARCHITECTURES, FLAGS, OPERATORS, supported_flags};
