@@ -26,6 +26,16 @@ pub enum NetworkError {
     /// No name the kernel would take.
     #[error("invalid network device name {0:?}")]
     Name(String),
+    /// A device could not be moved.
+    #[error("move netDevice {device} to namespace {namespace}: {cause}")]
+    Move {
+        /// Its name on the host.
+        device: String,
+        /// Where it was to go.
+        namespace: String,
+        /// The step that failed.
+        cause: Box<NetworkError>,
+    },
     /// A step failed.
     #[error("{step}: {reason}")]
     Step {
@@ -93,7 +103,11 @@ pub fn move_devices(devices: &HashMap<String, LinuxNetDevice>, pid: i32) -> Resu
     let host = Netlink::open().map_err(step("cannot open a netlink socket"))?;
     for (name, device) in devices {
         let new_name = device.name().as_deref().filter(|name| !name.is_empty()).unwrap_or(name);
-        move_device(&host, name, new_name, &target)?;
+        move_device(&host, name, new_name, &target).map_err(|cause| NetworkError::Move {
+            device: name.clone(),
+            namespace: target.path.clone(),
+            cause: Box::new(cause),
+        })?;
     }
     Ok(())
 }

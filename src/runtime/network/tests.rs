@@ -100,7 +100,10 @@ fn a_device_moves_with_name_addresses_mtu_and_hardware_address() {
         assert_eq!(std::fs::read_link("/proc/self/ns/net").unwrap(), own);
         assert_eq!(
             missing.unwrap_err().to_string(),
-            "link not found for interface rt9 on runtime namespace: no such device"
+            format!(
+                "move netDevice rt9 to namespace {theirs}: \
+                 link not found for interface rt9 on runtime namespace: no such device"
+            )
         );
         assert!(!ip("link").contains("rt0:"));
         setns(&namespace, CloneFlags::CLONE_NEWNET).unwrap();
