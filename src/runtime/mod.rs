@@ -3,6 +3,8 @@
 
 pub mod cgroups;
 pub mod hooks;
+pub mod intel_rdt;
+pub mod network;
 pub mod process;
 pub mod rootfs;
 pub mod seccomp;
