@@ -21,6 +21,8 @@ mod stats;
 mod systemd;
 #[cfg(test)]
 mod lab;
+#[cfg(test)]
+mod live;
 
 use std::path::{Path, PathBuf};
 
