@@ -58,7 +58,9 @@ impl Cgroup {
             match made {
                 Ok(new) => fresh.push(new),
                 // Only a grouping of processes, that nothing here depends on (runc ignores it likewise).
-                Err(error) if self.version != Version::V2 && (hierarchy.is_named() || hierarchy.is_cgroup2()) => {
+                Err(error)
+                    if self.version != Version::V2 && (hierarchy.is_named() || hierarchy.is_cgroup2()) =>
+                {
                     tracing::debug!("cgroup hierarchy {} left out: {error}", hierarchy.mount.display());
                 }
                 Err(error) => self.excuse(error, resources)?,
@@ -99,11 +101,10 @@ impl Cgroup {
                 return Err(CgroupError::NotEmpty(processes));
             }
         }
-        let freezer_is_new = self
-            .hierarchies
-            .iter()
-            .zip(fresh)
-            .any(|(hierarchy, fresh)| *fresh && (self.version == Version::V2 || hierarchy.has("freezer")));
+        let freezer_is_new =
+            self.hierarchies.iter().zip(fresh).any(|(hierarchy, fresh)| {
+                *fresh && (self.version == Version::V2 || hierarchy.has("freezer"))
+            });
         if !freezer_is_new && freezer::is_frozen(self)? {
             return Err(CgroupError::UnexpectedlyFrozen);
         }
@@ -194,7 +195,8 @@ fn enable(dir: &Path, controllers: &str) {
 /// the controllers that know threads.
 fn ensure_domain(dir: &Path, needs_domain: bool) -> Result<()> {
     let state = knob::read(dir, "cgroup.type").unwrap_or_default();
-    let refuse = |state: &str| Err(CgroupError::NotDomain { path: dir.to_path_buf(), state: state.to_owned() });
+    let refuse =
+        |state: &str| Err(CgroupError::NotDomain { path: dir.to_path_buf(), state: state.to_owned() });
     match state.trim() {
         "domain invalid" if needs_domain => refuse("an invalid state"),
         "domain invalid" => {

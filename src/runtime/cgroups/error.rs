@@ -28,7 +28,9 @@ pub enum CgroupError {
     NoMount,
     #[error("mountpoint for {0} not found")]
     NoHierarchy(String),
-    #[error("expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {0:?} instead")]
+    #[error(
+        "expected cgroupsPath to be of format \"slice:prefix:name\" for systemd cgroups, got {0:?} instead"
+    )]
     NotSliceForm(String),
     #[error("invalid slice name: {0}")]
     InvalidSlice(String),
@@ -93,7 +95,9 @@ impl CgroupError {
             | Self::Write { error, .. }
             | Self::Mkdir { error, .. }
             | Self::Remove { error, .. } => error.raw_os_error().map(Errno::from_raw),
-            Self::Apply(inner) | Self::RootlessLimits(inner) | Self::FreezerUnsupported(inner) => inner.errno(),
+            Self::Apply(inner) | Self::RootlessLimits(inner) | Self::FreezerUnsupported(inner) => {
+                inner.errno()
+            }
             Self::Join { reason, .. } => reason.errno(),
             Self::Watch { errno, .. } => Some(*errno),
             _ => None,
@@ -176,9 +180,6 @@ mod tests {
             data: "7".into(),
             error: io::Error::from_raw_os_error(libc::EBUSY),
         };
-        assert_eq!(
-            busy.to_string(),
-            "failed to write \"7\": write /c/cgroup.procs: device or resource busy"
-        );
+        assert_eq!(busy.to_string(), "failed to write \"7\": write /c/cgroup.procs: device or resource busy");
     }
 }

@@ -141,7 +141,8 @@ fn wait_frozen(dir: &Path) -> Result<bool> {
             return Err(CgroupError::UnableToFreeze);
         }
         // An interrupted or failing wait only reads again.
-        let timeout = PollTimeout::try_from(left.min(Duration::from_millis(100))).unwrap_or(PollTimeout::ZERO);
+        let timeout =
+            PollTimeout::try_from(left.min(Duration::from_millis(100))).unwrap_or(PollTimeout::ZERO);
         let _ = poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLPRI)], timeout);
     }
 }

@@ -26,7 +26,8 @@ impl Cgroup {
             return self.complete_unit(&resources, pid);
         }
         for hierarchy in &self.hierarchies {
-            self.enter(hierarchy, &hierarchy.dir, pid).map_err(|error| CgroupError::Apply(Box::new(error)))?;
+            self.enter(hierarchy, &hierarchy.dir, pid)
+                .map_err(|error| CgroupError::Apply(Box::new(error)))?;
         }
         Ok(())
     }

@@ -131,7 +131,8 @@ fn v1_limits_are_in_force_before_and_after_joining() {
 #[test]
 fn v1_update_changes_only_what_is_given() {
     let Some(mut lab) = Lab::v1("update") else { return };
-    lab.create(r#"{"memory":{"limit":33554432,"swap":67108864},"cpu":{"shares":100},"pids":{"limit":20}}"#).unwrap();
+    lab.create(r#"{"memory":{"limit":33554432,"swap":67108864},"cpu":{"shares":100},"pids":{"limit":20}}"#)
+        .unwrap();
     lab.sleeper();
     let list = lab.read("devices", "devices.list");
     lab.cgroup.freeze().unwrap();

@@ -11,18 +11,18 @@ mod error;
 mod freezer;
 mod join;
 mod knob;
+#[cfg(test)]
+mod lab;
 mod layout;
 mod limits;
+#[cfg(test)]
+mod live;
 mod members;
 mod oom;
 mod plan;
 mod remove;
 mod stats;
 mod systemd;
-#[cfg(test)]
-mod lab;
-#[cfg(test)]
-mod live;
 
 use std::path::{Path, PathBuf};
 
@@ -67,7 +67,9 @@ impl Hierarchy {
     }
 
     fn has(&self, controller: &str) -> bool {
-        self.controllers.iter().any(|name| name == controller || name.strip_prefix("name=") == Some(controller))
+        self.controllers
+            .iter()
+            .any(|name| name == controller || name.strip_prefix("name=") == Some(controller))
     }
 }
 

@@ -121,8 +121,10 @@ mod tests {
 
     #[test]
     fn v2_reports_a_new_kill_once_and_then_the_end() {
-        let (root, cgroup) =
-            v2_fixture(&[("memory.events", "oom 0\noom_kill 3\n"), ("cgroup.events", "populated 1\nfrozen 0\n")]);
+        let (root, cgroup) = v2_fixture(&[
+            ("memory.events", "oom 0\noom_kill 3\n"),
+            ("cgroup.events", "populated 1\nfrozen 0\n"),
+        ]);
         let dir = root.path().join("box");
         let mut watch = cgroup.watch_oom().unwrap();
         assert_eq!(watch.take().unwrap(), OomEvent::Nothing);

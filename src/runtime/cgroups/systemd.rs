@@ -97,7 +97,8 @@ fn connect(unit: &Unit, cgroup: &Cgroup) -> Result<Manager> {
         Version::V2 => cgroup.hierarchies.first(),
         Version::V1 | Version::Hybrid => cgroup.hierarchies.iter().find(|h| h.has("systemd")),
     };
-    let root = hierarchy.map(|h| h.mount.clone()).ok_or_else(|| CgroupError::NoHierarchy("name=systemd".into()))?;
+    let root =
+        hierarchy.map(|h| h.mount.clone()).ok_or_else(|| CgroupError::NoHierarchy("name=systemd".into()))?;
     let path = PathBuf::from(format!("{}:{}:{}", unit.slice, unit.prefix, unit.name));
     let name = unit.name.clone();
     Manager::new(root, path, name, !cgroup.rootless, PROCESS_IN_CGROUP_TIMEOUT_DURATION)
@@ -177,7 +178,9 @@ fn known_memory(memory: &LinuxMemory, dir: &Path) -> Option<LinuxMemory> {
     known.set_limit(limit).set_reservation(reservation);
     match swap {
         // The crate has no place for a swap limit without a memory limit.
-        Some(swap) if swap > 0 && limit == Some(-1) => tracing::debug!("swap limit {swap} goes to cgroupfs only"),
+        Some(swap) if swap > 0 && limit == Some(-1) => {
+            tracing::debug!("swap limit {swap} goes to cgroupfs only")
+        }
         Some(swap) if swap > 0 && limit.is_none() => {
             let now = knob::read_u64(dir, "memory.max").ok().and_then(|limit| i64::try_from(limit).ok());
             known.set_limit(now).set_swap(now.map(|_| swap));

@@ -48,7 +48,9 @@ pub(super) fn write(cgroup: &Cgroup, resources: &LinuxResources, fresh: bool) ->
             Ok(())
         }
         // A filter that only allows would have denied little: runc starts the container without it.
-        Err(error) if cgroup.version == Version::V2 && asked.iter().all(allows_fully) && !asked.is_empty() => {
+        Err(error)
+            if cgroup.version == Version::V2 && asked.iter().all(allows_fully) && !asked.is_empty() =>
+        {
             tracing::warn!("device rules left out: {error}");
             Ok(())
         }

@@ -17,7 +17,8 @@ impl Access {
 
     /// Unknown letters mean nothing, as in runc.
     fn parse(text: &str) -> Self {
-        let bit = |letter| Self::LETTERS.iter().find(|(known, _)| *known == letter).map_or(0, |(_, bit)| *bit);
+        let bit =
+            |letter| Self::LETTERS.iter().find(|(known, _)| *known == letter).map_or(0, |(_, bit)| *bit);
         Self(text.chars().map(bit).fold(0, |all, bit| all | bit))
     }
 
@@ -32,7 +33,10 @@ impl Access {
 
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Self::LETTERS.iter().filter(|(_, bit)| self.0 & bit != 0).try_for_each(|(letter, _)| write!(f, "{letter}"))
+        Self::LETTERS
+            .iter()
+            .filter(|(_, bit)| self.0 & bit != 0)
+            .try_for_each(|(letter, _)| write!(f, "{letter}"))
     }
 }
 
@@ -140,7 +144,8 @@ impl Rules {
         let mut rules = Self::deny_all();
         for line in text.lines() {
             let mut fields = line.split([' ', ':']);
-            let (kind, major, minor, access) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
+            let (kind, major, minor, access) =
+                (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
             let number = |text: &str| if text == "*" { Some(None) } else { text.parse().ok().map(Some) };
             if kind == "a" {
                 rules = Self { default_allow: true, exceptions: BTreeMap::new() };
@@ -198,7 +203,11 @@ impl Rules {
     /// The exceptions as rules.
     pub(super) fn exceptions(&self) -> impl Iterator<Item = Rule> + '_ {
         let allow = !self.default_allow;
-        self.exceptions.iter().map(move |(device, access)| Rule { device: Some(*device), access: *access, allow })
+        self.exceptions.iter().map(move |(device, access)| Rule {
+            device: Some(*device),
+            access: *access,
+            allow,
+        })
     }
 
     /// The fewest rules that turn a cgroup in state `self` into `target`: what both have is never taken away, so
@@ -264,7 +273,10 @@ mod tests {
     fn a_hole_in_a_wider_rule_is_refused() {
         let mut rules = Rules::parse_list("c *:* m\n").unwrap();
         let error = rules.apply(&rule(LinuxDeviceType::C, 1, 3, "rwm", false)).unwrap_err();
-        assert!(error.to_string().contains("cannot punch hole in existing wildcard rule [c *:* m]"), "{error}");
+        assert!(
+            error.to_string().contains("cannot punch hole in existing wildcard rule [c *:* m]"),
+            "{error}"
+        );
         rules.apply(&rule(LinuxDeviceType::C, 1, 3, "rw", false)).unwrap();
     }
 

@@ -97,7 +97,9 @@ pub(super) fn check_usage(dir: &Path, memory: &LinuxMemory) -> Result<()> {
     let Ok(usage) = knob::read_u64(dir, "memory.current") else { return Ok(()) };
     for (name, limit) in [("memory+swap", memory.swap()), ("memory", memory.limit())] {
         if let Some(limit) = limit.filter(|limit| u64::try_from(*limit).is_ok_and(|l| l > 0 && l <= usage)) {
-            return Err(CgroupError::InvalidLimit(format!("rejecting {name} limit {limit} <= usage {usage}")));
+            return Err(CgroupError::InvalidLimit(format!(
+                "rejecting {name} limit {limit} <= usage {usage}"
+            )));
         }
     }
     Ok(())

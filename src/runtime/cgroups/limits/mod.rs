@@ -45,7 +45,9 @@ pub(super) fn check(version: Version, resources: &LinuxResources) -> Result<()> 
 /// Writes what `resources` gives.
 pub(super) fn write(cgroup: &Cgroup, resources: &LinuxResources, moment: Moment) -> Result<()> {
     if let Some(memory) = resources.memory() {
-        if memory.kernel().is_some_and(|limit| limit != 0) || memory.kernel_tcp().is_some_and(|limit| limit != 0) {
+        if memory.kernel().is_some_and(|limit| limit != 0)
+            || memory.kernel_tcp().is_some_and(|limit| limit != 0)
+        {
             tracing::warn!("Kernel memory settings are ignored and will be removed");
         }
     }

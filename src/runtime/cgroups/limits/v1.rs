@@ -107,7 +107,8 @@ mod tests {
     #[test]
     fn hugetlb_reservation_limit_is_optional() {
         let dir = tempfile::tempdir().unwrap();
-        let limit: LinuxHugepageLimit = serde_json::from_str(r#"{"pageSize": "2MB", "limit": 4096}"#).unwrap();
+        let limit: LinuxHugepageLimit =
+            serde_json::from_str(r#"{"pageSize": "2MB", "limit": 4096}"#).unwrap();
         assert!(write_hugetlb(dir.path(), &limit).is_err());
         std::fs::write(dir.path().join("hugetlb.2MB.limit_in_bytes"), "").unwrap();
         write_hugetlb(dir.path(), &limit).unwrap();

@@ -79,7 +79,8 @@ fn write_by_crate(mount: &Path, dir: &Path, resources: &LinuxResources) -> Resul
         freezer_state: None,
     };
     let below = dir.strip_prefix(mount).map(Path::to_path_buf).unwrap_or_else(|_| PathBuf::from(dir));
-    let manager = Manager::new(mount.to_path_buf(), below).map_err(|error| CgroupError::from_crate(&error))?;
+    let manager =
+        Manager::new(mount.to_path_buf(), below).map_err(|error| CgroupError::from_crate(&error))?;
     match manager.apply(&options) {
         Err(V2ManagerError::DevicesController(DevicesControllerError::Program(
             ProgramError::DeviceNotSupported(_),

@@ -19,10 +19,10 @@ const ALL: [Field; 8] = [
     ("io_service_bytes_recursive", |io| &mut io.io_service_bytes_recursive),
 ];
 const BASIC: [Field; 2] = [ALL[6], ALL[7]];
-const NOT_RECURSIVE: [Field; 2] =
-    [("io_serviced", |io| &mut io.io_serviced_recursive), ("io_service_bytes", |io| {
-        &mut io.io_service_bytes_recursive
-    })];
+const NOT_RECURSIVE: [Field; 2] = [
+    ("io_serviced", |io| &mut io.io_serviced_recursive),
+    ("io_service_bytes", |io| &mut io.io_service_bytes_recursive),
+];
 
 /// The sets of files in runc's order: the first whose first file has a line is taken.
 const SETS: [(&str, &[Field]); 5] = [

@@ -19,9 +19,10 @@ pub(super) fn read(dir: &Path) -> Result<CpuSet> {
         memory_pressure: number("cpuset.memory_pressure")?,
         sched_load_balance: number("cpuset.sched_load_balance")?,
         // The one that can be negative (-1: the kernel decides).
-        sched_relax_domain_level: optional(knob::read(dir, "cpuset.sched_relax_domain_level").map(|text| {
-            text.trim().parse().unwrap_or_default()
-        }))?,
+        sched_relax_domain_level: optional(
+            knob::read(dir, "cpuset.sched_relax_domain_level")
+                .map(|text| text.trim().parse().unwrap_or_default()),
+        )?,
     })
 }
 
