@@ -21,6 +21,7 @@ mod members;
 mod oom;
 mod plan;
 mod remove;
+mod request;
 mod stats;
 mod systemd;
 
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 pub use error::CgroupError;
 pub use join::SubCgroups;
 pub use oom::{OomEvent, OomWatch};
+pub use request::{merge_resources, normalise_resources, parse_resources};
 pub use stats::Stats;
 pub use systemd::Unit;
 

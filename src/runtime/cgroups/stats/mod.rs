@@ -79,8 +79,11 @@ pub struct Psi {
 
 #[derive(Debug, Default, Clone, PartialEq, Serialize)]
 pub struct PsiData {
+    #[serde(serialize_with = "as_go_prints")]
     pub avg10: f64,
+    #[serde(serialize_with = "as_go_prints")]
     pub avg60: f64,
+    #[serde(serialize_with = "as_go_prints")]
     pub avg300: f64,
     pub total: u64,
 }
@@ -187,6 +190,22 @@ pub struct Hugetlb {
     pub failcnt: u64,
 }
 
+/// Whole numbers without a fraction.
+fn as_go_prints<S: serde::Serializer>(value: &f64, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    match *value {
+        whole @ 0.0..=100.0 if whole.fract() == 0.0 => {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a whole number up to 100"
+            )]
+            let whole = whole as u8;
+            serializer.serialize_u8(whole)
+        }
+        other => serializer.serialize_f64(other),
+    }
+}
+
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -251,6 +270,13 @@ mod tests {
              \"sched_load_balance\":0,\"sched_relax_domain_level\":0},\"memory\":{},\"pids\":{},\"blkio\":{},\
              \"hugetlb\":{},\"intel_rdt\":{},\"network_interfaces\":null}"
         );
+    }
+
+    #[test]
+    fn whole_percentages_have_no_fraction() {
+        let psi = PsiData { avg10: 0.0, avg60: 1.25, avg300: 100.0, total: 7 };
+        let text = serde_json::to_string(&psi).unwrap();
+        assert_eq!(text, r#"{"avg10":0,"avg60":1.25,"avg300":100,"total":7}"#);
     }
 
     #[test]
