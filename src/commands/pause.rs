@@ -2,12 +2,12 @@
 
 use anyhow::bail;
 
-use crate::cli::{Global, PauseArgs};
+use crate::cli::{ContainerArgs, Global};
 use crate::exit::ExitStatus;
 use crate::runtime::{Status, Store};
 
 /// Freezes a running (or created) container.
-pub fn run(global: &Global, args: &PauseArgs) -> anyhow::Result<ExitStatus> {
+pub fn run(global: &Global, args: &ContainerArgs) -> anyhow::Result<ExitStatus> {
     let container = Store::open(global)?.load_locked(&args.container_id)?;
     match container.status() {
         Status::Running | Status::Created => container.cgroup().freeze()?,

@@ -2,12 +2,12 @@
 
 use anyhow::ensure;
 
-use crate::cli::{Global, ResumeArgs};
+use crate::cli::{ContainerArgs, Global};
 use crate::exit::ExitStatus;
 use crate::runtime::{Status, Store};
 
 /// Thaws a paused container.
-pub fn run(global: &Global, args: &ResumeArgs) -> anyhow::Result<ExitStatus> {
+pub fn run(global: &Global, args: &ContainerArgs) -> anyhow::Result<ExitStatus> {
     let container = Store::open(global)?.load_locked(&args.container_id)?;
     ensure!(container.status() == Status::Paused, "container not paused");
     container.cgroup().thaw()?;
