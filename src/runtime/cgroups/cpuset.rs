@@ -14,9 +14,16 @@ const MEMS: &str = "cpuset.mems";
 pub(super) fn fill(dir: &Path, mount: &Path, cpu: Option<&LinuxCpu>, fresh: bool) -> Result<()> {
     write(dir, cpu)?;
     let (cpus, mems) = asked(cpu);
+    if cpus.is_some() && mems.is_some() {
+        return Ok(());
+    }
     // Of a new directory it is known that the rest is empty.
-    let missing = if fresh { (cpus.is_none(), mems.is_none()) } else { empty(dir)? };
-    inherit(dir, mount, missing)
+    let now = if fresh {
+        (cpus.unwrap_or_default().to_owned(), mems.unwrap_or_default().to_owned())
+    } else {
+        read(dir)?
+    };
+    inherit(dir, mount, now).map(drop)
 }
 
 /// Writes the CPUs and memory nodes that are asked for.
@@ -39,28 +46,27 @@ pub(super) fn asked(cpu: Option<&LinuxCpu>) -> (Option<&str>, Option<&str>) {
     (cpu.and_then(|cpu| given(cpu.cpus())), cpu.and_then(|cpu| given(cpu.mems())))
 }
 
-fn inherit(dir: &Path, mount: &Path, missing: (bool, bool)) -> Result<()> {
-    let (no_cpus, no_mems) = missing;
-    let (false, Some(parent)) = (dir == mount || !(no_cpus || no_mems), dir.parent()) else {
-        return Ok(());
+/// Completes the CPUs and memory nodes `now` of `dir` with its parent's, and returns them.
+fn inherit(dir: &Path, mount: &Path, now: (String, String)) -> Result<(String, String)> {
+    let (mut cpus, mut mems) = now;
+    let (false, Some(parent)) = (dir == mount || !(cpus.is_empty() || mems.is_empty()), dir.parent()) else {
+        return Ok((cpus, mems));
     };
-    let mut values = (knob::read(parent, CPUS)?, knob::read(parent, MEMS)?);
-    let parent_missing = (values.0.trim().is_empty(), values.1.trim().is_empty());
-    if parent_missing != (false, false) && parent.starts_with(mount) {
-        inherit(parent, mount, parent_missing)?;
-        values = (knob::read(parent, CPUS)?, knob::read(parent, MEMS)?);
+    let given = inherit(parent, mount, read(parent)?)?;
+    if cpus.is_empty() {
+        cpus = given.0;
+        knob::write(dir, CPUS, &cpus)?;
     }
-    if no_cpus {
-        knob::write(dir, CPUS, values.0.trim_end())?;
+    if mems.is_empty() {
+        mems = given.1;
+        knob::write(dir, MEMS, &mems)?;
     }
-    if no_mems {
-        knob::write(dir, MEMS, values.1.trim_end())?;
-    }
-    Ok(())
+    Ok((cpus, mems))
 }
 
-fn empty(dir: &Path) -> Result<(bool, bool)> {
-    Ok((knob::read(dir, CPUS)?.trim().is_empty(), knob::read(dir, MEMS)?.trim().is_empty()))
+fn read(dir: &Path) -> Result<(String, String)> {
+    let value = |name| knob::read(dir, name).map(|text| text.trim_end().to_owned());
+    Ok((value(CPUS)?, value(MEMS)?))
 }
 
 #[cfg(test)]

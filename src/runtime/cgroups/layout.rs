@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use super::error::CgroupError;
+use super::knob;
 
 /// Where everybody mounts cgroups.
 pub(super) const ROOT: &str = "/sys/fs/cgroup";
@@ -39,7 +40,7 @@ pub(super) struct Own(Vec<(String, PathBuf)>);
 
 impl Own {
     pub(super) fn read() -> Result<Self, CgroupError> {
-        Ok(Self::parse(&read_proc("/proc/self/cgroup")?))
+        Ok(Self::parse(&knob::read_whole(Path::new("/proc/self/cgroup"))?))
     }
 
     /// Reads `/proc/PID/cgroup` text; lines that are not three fields are skipped.
@@ -75,7 +76,7 @@ impl Host {
         if statfs(ROOT).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC) {
             return Ok(Self::Unified(PathBuf::from(ROOT)));
         }
-        Self::parse_legacy(&read_proc("/proc/self/mountinfo")?, own)
+        Self::parse_legacy(&knob::read_whole(Path::new("/proc/self/mountinfo"))?, own)
     }
 
     pub(super) fn parse_legacy(mountinfo: &[u8], own: &Own) -> Result<Self, CgroupError> {
@@ -164,10 +165,6 @@ fn unescape(field: &[u8]) -> PathBuf {
         }
     }
     PathBuf::from(OsString::from_vec(bytes))
-}
-
-fn read_proc(path: &str) -> Result<Vec<u8>, CgroupError> {
-    std::fs::read(path).map_err(|error| CgroupError::Read { path: path.into(), error })
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ use super::{Cgroup, Hierarchy, OomEvent, SubCgroups, Version};
 struct Lab {
     cgroup: Cgroup,
     children: Vec<Child>,
+    /// On cgroup2: the controllers that were enabled below the mount point.
+    enabled: Option<String>,
 }
 
 impl Drop for Lab {
@@ -32,6 +34,13 @@ impl Drop for Lab {
         if let Err(error) = self.cgroup.delete() {
             eprintln!("left behind: {error}");
         }
+        let Some(before) = &self.enabled else { return };
+        let mount = self.cgroup.hierarchies[0].mount.join("cgroup.subtree_control");
+        for controller in fs::read_to_string(&mount).unwrap_or_default().split_whitespace() {
+            if !before.split_whitespace().any(|known| known == controller) {
+                let _ = fs::write(&mount, format!("-{controller}"));
+            }
+        }
     }
 }
 
@@ -43,7 +52,7 @@ impl Lab {
             eprintln!("SKIP: needs cgroup v1");
             return None;
         }
-        Some(Self { cgroup, children: Vec::new() })
+        Some(Self { cgroup, children: Vec::new(), enabled: None })
     }
 
     fn plan(name: &str) -> Option<Cgroup> {
@@ -63,8 +72,9 @@ impl Lab {
             return None;
         };
         let mount = dir.parent().unwrap().to_path_buf();
+        let enabled = Some(fs::read_to_string(mount.join("cgroup.subtree_control")).unwrap());
         let hierarchy = Hierarchy { controllers: Vec::new(), mount, dir };
-        Some(Self { cgroup: fixture(Version::V2, vec![hierarchy]), children: Vec::new() })
+        Some(Self { cgroup: fixture(Version::V2, vec![hierarchy]), children: Vec::new(), enabled })
     }
 
     fn create(&mut self, resources: &str) -> super::Result<()> {
