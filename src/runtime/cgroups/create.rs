@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use oci_spec::runtime::LinuxResources;
 
 use super::limits::{self, Moment};
-use super::{Cgroup, CgroupError, Hierarchy, Result, Version, cpuset, freezer, knob, members};
+use super::{Cgroup, CgroupError, Hierarchy, Result, Version, cpuset, devices, freezer, knob, members};
 
 impl Cgroup {
     /// Makes the cgroup in every hierarchy and writes all limits. On failure, what was made is removed.
@@ -19,6 +19,7 @@ impl Cgroup {
         let none = LinuxResources::default();
         let resources = resources.unwrap_or(&none);
         limits::check(self.version, resources)?;
+        devices::check(resources)?;
         if self.unit.is_some() {
             self.refuse_foreign(&vec![false; self.hierarchies.len()])?;
             self.pending = Some(Box::new(resources.clone()));

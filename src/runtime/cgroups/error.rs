@@ -78,7 +78,7 @@ pub enum CgroupError {
     FreezerUnsupported(Box<CgroupError>),
     #[error("unable to freeze")]
     UnableToFreeze,
-    #[error("cgroup does not exist")]
+    #[error("cgroup not exist")]
     NotExist,
     #[error("memory controller missing")]
     NoMemoryController,

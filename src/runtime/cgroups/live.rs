@@ -268,6 +268,7 @@ fn v1_oom_kill_is_announced() {
         }
     }
     lab.wait();
+    assert!(lab.cgroup.oom_kills().unwrap() >= 1);
     lab.cgroup.delete().unwrap();
     poll(&mut [PollFd::new(watch.as_fd(), PollFlags::POLLIN)], PollTimeout::from(5000_u16)).unwrap();
     let mut last = watch.take().unwrap();

@@ -54,6 +54,16 @@ impl Cgroup {
         };
         Ok(OomWatch { dir: dir.to_path_buf(), source })
     }
+
+    /// How many processes the OOM killer has killed in this cgroup (v1: not in its sub-cgroups).
+    pub fn oom_kills(&self) -> Result<u64> {
+        let dir = self.path_of("memory").ok_or(CgroupError::NoMemoryController)?;
+        let file = match self.version {
+            Version::V2 => "memory.events",
+            Version::V1 | Version::Hybrid => "memory.oom_control",
+        };
+        knob::read_key(dir, file, "oom_kill")
+    }
 }
 
 fn watch_v1(dir: &Path) -> Result<Source> {

@@ -39,7 +39,7 @@ pub(super) fn write(cgroup: &Cgroup, resources: &LinuxResources, fresh: bool) ->
     let result = match (cgroup.version, cgroup.path_of("devices")) {
         (Version::V2, Some(dir)) => v2::write(dir, &target),
         (_, Some(dir)) => v1::write(dir, &target, fresh),
-        (_, None) => Err(CgroupError::NoController("devices".into())),
+        (_, None) => Err(CgroupError::NoHierarchy("devices".into())),
     };
     match result {
         // Without the privilege the rules cannot be written, and mknod of other devices does not work either.
@@ -47,11 +47,9 @@ pub(super) fn write(cgroup: &Cgroup, resources: &LinuxResources, fresh: bool) ->
             tracing::debug!("device rules left out: {error}");
             Ok(())
         }
-        // A filter that only allows would have denied little: runc starts the container without it.
-        Err(error)
-            if cgroup.version == Version::V2 && asked.iter().all(allows_fully) && !asked.is_empty() =>
-        {
-            tracing::warn!("device rules left out: {error}");
+        // Without a filter nothing is denied, which is just what was asked for.
+        Err(error) if cgroup.version == Version::V2 && target.denies_nothing() => {
+            tracing::debug!("device rules left out: {error}");
             Ok(())
         }
         result => result,
@@ -67,11 +65,6 @@ fn target(asked: &[LinuxDeviceCgroup]) -> Result<Rules> {
         rules.apply(&Rule::new(kind, major, minor, access, true)?)?;
     }
     Ok(rules)
-}
-
-fn allows_fully(device: &LinuxDeviceCgroup) -> bool {
-    let access = device.access().as_deref().unwrap_or_default();
-    device.allow() && ['r', 'w', 'm'].iter().all(|letter| access.contains(*letter))
 }
 
 /// Whether this process is in a user namespace of its own: the initial one maps all ids to themselves.

@@ -200,6 +200,10 @@ impl Rules {
         Ok(())
     }
 
+    pub(super) fn denies_nothing(&self) -> bool {
+        self.default_allow && self.exceptions.is_empty()
+    }
+
     /// The exceptions as rules.
     pub(super) fn exceptions(&self) -> impl Iterator<Item = Rule> + '_ {
         let allow = !self.default_allow;

@@ -39,7 +39,7 @@ pub(super) fn check(version: Version, resources: &LinuxResources) -> Result<()> 
     if version == Version::V2 {
         v2::check(resources)?;
     }
-    devices::check(resources)
+    Ok(())
 }
 
 /// Writes what `resources` gives.
@@ -72,6 +72,8 @@ pub(super) fn write(cgroup: &Cgroup, resources: &LinuxResources, moment: Moment)
 pub(super) fn any_asked(resources: &LinuxResources) -> bool {
     needs_domain(resources)
         || resources.pids().is_some()
+        || resources.unified().as_ref().is_some_and(|unified| !unified.is_empty())
+        || resources.rdma().as_ref().is_some_and(|limits| !limits.is_empty())
         || super::cpuset::asked(resources.cpu().as_ref()) != (None, None)
 }
 

@@ -42,7 +42,10 @@ pub(super) fn check(resources: &LinuxResources) -> Result<()> {
 }
 
 pub(super) fn write(cgroup: &Cgroup, resources: &LinuxResources, moment: Moment) -> Result<()> {
-    let Some(hierarchy) = cgroup.hierarchies.first() else { return Ok(()) };
+    let Some(hierarchy) = cgroup.hierarchies.first() else {
+        // Left out at creation for want of permission.
+        return if super::any_asked(resources) { Err(CgroupError::NotExist) } else { Ok(()) };
+    };
     let dir = hierarchy.dir.as_path();
     if let Some(memory) = resources.memory() {
         memory::check_usage(dir, memory)?;
@@ -160,7 +163,7 @@ fn write_burst(dir: &Path, cpu: Option<&LinuxCpu>) -> Result<Option<String>> {
 
 /// The spec's raw files; each line of a value is a write of its own.
 pub(super) fn write_unified(cgroup: &Cgroup, unified: &HashMap<String, String>) -> Result<()> {
-    let Some(dir) = cgroup.path_of("") else { return Ok(()) };
+    let dir = cgroup.path_of("").ok_or(CgroupError::NotExist)?;
     for (name, value) in unified {
         for line in value.split_inclusive('\n') {
             knob::write(dir, name, line).map_err(|error| explain_unified(dir, name, error))?;
