@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "this module is where the unsafe code of the project lives")]
 
 pub mod kill;
+pub mod mount;
 pub mod process;
 pub mod seccomp;
 pub mod testing;
