@@ -42,6 +42,9 @@ pub struct Cli {
     /// The options before the command.
     #[command(flatten)]
     pub global: Global,
+    /// print the version
+    #[arg(short, long)]
+    pub version: bool,
     /// The command.
     #[command(subcommand)]
     pub command: Command,

@@ -182,7 +182,7 @@ fn state_root(root: &Path) -> Result<PathBuf, String> {
             _ => {}
         }
     }
-    if clean == Path::new("/") {
+    if clean == Path::new("/") || root.as_os_str().is_empty() {
         return Err("Option --root argument should not be set to /".to_owned());
     }
     Ok(clean)

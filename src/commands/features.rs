@@ -14,6 +14,9 @@ const HOOKS: [&str; 6] =
 
 const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
 
+/// The version of runc whose commands, files and messages rt follows.
+const COMPATIBLE_WITH: &str = "1.4.3";
+
 /// Annotations with which a config.json can have rt do more than the rest of it says; one with a dot at the
 /// end is a prefix.
 const POTENTIALLY_UNSAFE: [&str; 3] = ["bundle", "org.systemd.property.", "org.criu.config"];
@@ -37,7 +40,7 @@ fn document() -> Value {
         "mountOptions": known_mount_options(),
         "linux": {
             "namespaces": NAMESPACES,
-            "capabilities": capabilities::NAMES,
+            "capabilities": capabilities::NAMES.as_slice(),
             "cgroup": { "v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true },
             "seccomp": {
                 "enabled": true,
@@ -71,10 +74,11 @@ fn memory_policy_flags() -> Vec<&'static str> {
     names
 }
 
-/// runc's own `org.opencontainers.runc.commit` is not for other programs.
+/// runc lets other programs use its annotations but for the commit.
 fn annotations() -> Value {
     let mut annotations = json!({
         "org.opencontainers.runc.checkpoint.enabled": "true",
+        "org.opencontainers.runc.version": COMPATIBLE_WITH,
         "rt.version": VERSION,
     });
     if let Some(version) = libseccomp() {
@@ -106,7 +110,9 @@ mod tests {
     #[test]
     fn lists_are_sorted_and_hold_nothing_twice() {
         let document = document();
-        for pointer in ["/mountOptions", "/linux/namespaces", "/linux/seccomp/archs", "/linux/memoryPolicy/modes"] {
+        for pointer in
+            ["/mountOptions", "/linux/namespaces", "/linux/seccomp/archs", "/linux/memoryPolicy/modes"]
+        {
             let list: Vec<_> = document.pointer(pointer).unwrap().as_array().unwrap().iter().collect();
             assert!(list.is_sorted_by(|a, b| a.as_str() < b.as_str()), "{pointer}");
         }

@@ -2,6 +2,7 @@
 //! Which command is run, and what its failure is worth as an exit code, is decided here.
 
 pub mod completions;
+pub mod container_state;
 pub mod features;
 pub mod man;
 pub mod spec;

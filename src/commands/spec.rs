@@ -17,7 +17,6 @@ use crate::cli::{Global, SpecArgs};
 use crate::exit::ExitStatus;
 
 const CONFIG: &str = "config.json";
-const CAPABILITIES: [&str; 3] = ["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"];
 
 /// Writes config.json into the bundle; an existing one is left alone.
 pub fn run(_: &Global, args: &SpecArgs) -> anyhow::Result<ExitStatus> {

@@ -133,7 +133,10 @@ mod tests {
         assert_eq!(line, format!("{expected}\n"));
         let line = json(TIME, "info", "x", &[("pid", "5".to_owned()), ("msg", "y".to_owned())]);
         let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!((&parsed["fields.msg"], &parsed["pid"], &parsed["msg"]), (&"y".into(), &"5".into(), &"x".into()));
+        assert_eq!(
+            (&parsed["fields.msg"], &parsed["pid"], &parsed["msg"]),
+            (&"y".into(), &"5".into(), &"x".into())
+        );
     }
 
     #[test]

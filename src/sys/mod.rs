@@ -5,4 +5,5 @@ pub mod kill;
 pub mod mount;
 pub mod process;
 pub mod seccomp;
+#[cfg(test)]
 pub mod testing;

@@ -43,10 +43,9 @@ fn globals_stand_before_the_verb_and_are_found_behind_it() {
 #[test]
 fn root_must_not_be_the_root_of_everything() {
     for words in [["--root", "/", "list"], ["--root", "", "list"], ["--root", "/a/../..", "list"]] {
-        let Err(Stop::Usage { message, .. }) = read(&words) else { continue };
+        let Err(Stop::Usage { message, .. }) = read(&words) else { panic!("{words:?}") };
         assert_eq!(message, "Option --root argument should not be set to /");
     }
-    assert!(read(&["--root", "/", "list"]).is_err());
 }
 
 #[test]
