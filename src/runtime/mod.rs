@@ -2,6 +2,7 @@
 //! Nothing outside this module and `commands` knows how a container is made.
 
 pub mod cgroups;
+pub mod criu;
 pub mod hooks;
 pub mod intel_rdt;
 pub mod network;

@@ -1,6 +1,7 @@
 //! All unsafe code: the system calls that nix lacks, each behind a small safe function.
 #![expect(unsafe_code, reason = "this module is where the unsafe code of the project lives")]
 
+pub mod criu;
 pub mod kill;
 pub mod mount;
 pub mod process;
