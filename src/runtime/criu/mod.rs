@@ -2,6 +2,7 @@
 //! which order things happen, follows runc, so that images of one can be restored by the other.
 //! Knows nothing of state folders: what is to be done with them is the caller's part.
 
+mod container;
 mod dump;
 mod mounts;
 mod options;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 
+pub use container::{ContainerEvents, cgroup_binds};
 pub use dump::dump;
 pub use restore::{RestoreEvents, restore};
 

@@ -1,0 +1,59 @@
+//! `restore`: makes a container from a bundle and the images of a checkpoint.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use nix::unistd::Pid;
+
+use super::checkpoint::{warn_without_root, with_hint};
+use crate::cli::{Global, RestoreArgs};
+use crate::exit::ExitStatus;
+use crate::runtime::criu::{ContainerEvents, Subject, cgroup_binds, restore};
+use crate::runtime::{Container, Store};
+
+/// Restores the container; without `--detach` waits for it and returns its status.
+pub fn run(global: &Global, args: &RestoreArgs) -> anyhow::Result<ExitStatus> {
+    warn_without_root();
+    let bundle = args.bundle.as_deref().unwrap_or(Path::new("."));
+    let bundle = bundle.canonicalize().with_context(|| format!("cannot find bundle {}", bundle.display()))?;
+    let mut container = Store::open(global)?.prepare(&args.container_id, &bundle)?;
+    let restored = start(&mut container, args);
+    match restored {
+        Ok(_) if args.detach => Ok(ExitStatus::SUCCESS),
+        Ok(master) => container.wait_and_delete(master, !args.no_subreaper),
+        Err(error) => {
+            if let Err(second) = container.destroy() {
+                tracing::warn!("{second:#}");
+            }
+            Err(error)
+        }
+    }
+}
+
+fn start(container: &mut Container, args: &RestoreArgs) -> anyhow::Result<Option<std::os::fd::OwnedFd>> {
+    let spec = container.spec().clone();
+    let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
+    if args.detach && terminal && args.console_socket.is_none() {
+        bail!("cannot allocate tty if rt will detach without setting console socket");
+    }
+    if args.console_socket.is_some() && !(args.detach && terminal) {
+        bail!("cannot use console socket if rt will not detach or allocate tty");
+    }
+    let mut cgroup = container.cgroup().clone();
+    cgroup.create(container.asked_resources())?;
+    let binds = cgroup_binds(&spec, &cgroup);
+    let (bundle, rootfs) = (container.bundle().to_owned(), container.rootfs().to_owned());
+    let (scratch, state) = (container.directory().to_owned(), container.oci_state());
+    let subject = Subject { spec: &spec, rootfs: &rootfs, cgroup_binds: &binds, freezer: None };
+    let mut events = ContainerEvents {
+        cgroup: &cgroup,
+        hooks: spec.hooks().as_ref(),
+        bundle: &bundle,
+        state: &|init: Pid| state.with_pid(init),
+        console_socket: args.console_socket.as_deref(),
+        master: None,
+        save: &mut |init: Pid| container.set_running(init, args.pid_file.as_deref()),
+    };
+    with_hint(restore(args, &subject, &scratch, &mut events))?;
+    Ok(events.master)
+}
