@@ -4,10 +4,12 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
 use clap::error::{ContextKind, ErrorKind};
-use clap::{CommandFactory, FromArgMatches};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches};
 
 use super::normalise::{Normalised, normalise};
-use super::{Cli, Command, Global, help};
+use super::{
+    Cli, Command, ContainerArgs, CreateArgs, DeleteArgs, ExecArgs, Global, KillArgs, RawArgs, RunArgs, help,
+};
 use crate::exit::ExitStatus;
 
 /// Why no command is run.
@@ -38,8 +40,13 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Cli, Stop> {
     let mut argv = argv.into_iter();
     let arg0 = argv.next().unwrap_or_default();
     let program = Path::new(&arg0).file_name().and_then(OsStr::to_str).unwrap_or("rt").to_owned();
-    let mut types = Cli::command();
-    let found = normalise(&types, argv);
+    let words: Vec<_> = argv.collect();
+    let mut types = types_for(&words);
+    let mut found = normalise(&types, words.iter().cloned());
+    if found.verb.as_ref().is_none_or(|verb| types.find_subcommand(verb).is_none()) {
+        types = Cli::command();
+        found = normalise(&types, words.into_iter());
+    }
     if let Some(stop) = help_or_version(&program, &types, &found) {
         return Err(stop);
     }
@@ -53,6 +60,33 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Cli, Stop> {
         global: Box::new(Global { root: None, ..cli.global.clone() }),
     })?;
     Ok(cli)
+}
+
+/// The types of all commands, or of the one command that seems to be asked for where that is one that engines
+/// call all the time: to build all of them is most of the work of parsing.
+fn types_for(words: &[OsString]) -> clap::Command {
+    type Augment = fn(clap::Command) -> clap::Command;
+    let verb = words.iter().find_map(|word| {
+        let hot: (&'static str, Augment) = match word.to_str()? {
+            "create" => ("create", CreateArgs::augment_args),
+            "run" => ("run", RunArgs::augment_args),
+            "exec" => ("exec", ExecArgs::augment_args),
+            "start" => ("start", ContainerArgs::augment_args),
+            "state" => ("state", ContainerArgs::augment_args),
+            "kill" => ("kill", KillArgs::augment_args),
+            "delete" => ("delete", DeleteArgs::augment_args),
+            "__init" => ("__init", RawArgs::augment_args),
+            "__worker" => ("__worker", RawArgs::augment_args),
+            _ => return None,
+        };
+        Some(hot)
+    });
+    let Some((name, augment)) = verb else { return Cli::command() };
+    let hidden = name.starts_with("__");
+    let command = augment(clap::Command::new(name)).hide(hidden).disable_help_flag(hidden);
+    let version = clap::Arg::new("version").long("version").short('v').action(ArgAction::SetTrue);
+    let types = Global::augment_args(clap::Command::new("rt")).args_override_self(true).arg(version);
+    types.disable_help_subcommand(true).subcommand_required(true).subcommand(command)
 }
 
 fn help_or_version(program: &str, types: &clap::Command, found: &Normalised) -> Option<Stop> {

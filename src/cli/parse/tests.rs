@@ -209,3 +209,29 @@ fn help_and_version_come_first() {
     assert!(matches!(read(&["-v"]), Err(Stop::Version)));
     assert!(matches!(read(&["--version"]), Err(Stop::Version)));
 }
+
+#[test]
+fn a_word_that_looks_like_a_command_is_not_taken_for_one() {
+    assert!(matches!(line("--log create list").command, Command::List(_)));
+    let Command::Ps(args) = line("ps create").command else { panic!() };
+    assert_eq!(args.container_id, "create");
+    let Command::Start(args) = line("--root exec start state").command else { panic!() };
+    assert_eq!(args.container_id, "state");
+}
+
+#[test]
+fn the_short_way_knows_what_the_long_one_knows() {
+    let all = Cli::command();
+    for name in ["create", "run", "exec", "start", "state", "kill", "delete", "__init", "__worker"] {
+        let one = types_for(&[name.into()]);
+        assert_eq!(one.get_subcommands().count(), 1, "{name}");
+        let ids = |types: &clap::Command| -> Vec<_> {
+            let command = types.find_subcommand(name).unwrap();
+            types.get_arguments().chain(command.get_arguments()).map(|arg| format!("{arg:?}")).collect()
+        };
+        let (mut one, mut all) = (ids(&one), ids(&all));
+        one.retain(|arg| !arg.contains("\"version\""));
+        all.retain(|arg| !arg.contains("\"version\""));
+        assert_eq!(one, all, "{name}");
+    }
+}
