@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -19,6 +20,7 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use crate::cli::{Global, LogFormat};
+use crate::runtime::process::reason::Reason;
 
 /// What can be done about an error: attached to it with `.context(Hint(…))`. It is printed on a line of its
 /// own and shows up in no message.
@@ -84,13 +86,15 @@ pub fn report(error: &anyhow::Error) {
     to_stderr(format!("error: {message}\n{hint}").as_bytes());
 }
 
-/// The messages of an error and its causes, from the outside in, each said once.
+/// The messages of an error and its causes, from the outside in, each said once. What the kernel said is put
+/// as runc puts it: without a number, and with a small first letter.
 #[must_use]
 pub fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
-        let part = cause.to_string();
-        if part.is_empty() || text.ends_with(&part) {
+        let part = words(cause);
+        let said = text.len().checked_sub(part.len()).and_then(|at| text.get(at..));
+        if part.is_empty() || said.is_some_and(|said| said.eq_ignore_ascii_case(&part)) {
             continue;
         }
         if !text.is_empty() {
@@ -99,6 +103,20 @@ pub fn chain(error: &anyhow::Error) -> String {
         text.push_str(&part);
     }
     text
+}
+
+fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(errno) = error.downcast_ref::<Errno>() {
+        return Reason(*errno).to_string();
+    }
+    if let Some(number) = error.downcast_ref().and_then(std::io::Error::raw_os_error) {
+        return Reason(Errno::from_raw(number)).to_string();
+    }
+    let text = error.to_string();
+    match text.rsplit_once(" (os error ") {
+        Some((words, number)) if number.ends_with(')') => words.to_owned(),
+        _ => text,
+    }
 }
 
 /// The number of the descriptor of the log file, for a child that closes what it does not know.
@@ -228,6 +246,13 @@ mod tests {
         assert_eq!(error.downcast_ref::<Hint>().unwrap().0, "run as root");
         let repeated = anyhow!("no such file").context("cannot read: no such file");
         assert_eq!(chain(&repeated), "cannot read: no such file");
+        let os = || std::io::Error::from_raw_os_error(libc::ENOENT);
+        let error = anyhow::Error::from(os()).context("stat /x");
+        assert_eq!(chain(&error), "stat /x: no such file or directory");
+        let embedded = anyhow::Error::from(os()).context(format!("stat /x: {}", os()));
+        assert_eq!(chain(&embedded), "stat /x: No such file or directory");
+        let errno = anyhow::Error::from(nix::errno::Errno::EPERM).context("mount");
+        assert_eq!(chain(&errno), "mount: operation not permitted");
     }
 
     #[test]
