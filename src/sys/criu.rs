@@ -1,5 +1,6 @@
 //! Descriptors that criu and its caller pass around, and the throw-away child that makes mount points.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
@@ -49,7 +50,8 @@ pub fn take_writable(number: RawFd) -> Result<OwnedFd, Errno> {
 
 /// Runs `work` in a forked child and returns what it says went wrong, if something did.
 pub fn in_child(work: impl FnOnce() -> Result<(), String>) -> std::io::Result<Result<(), String>> {
-    let (mut reader, mut writer) = std::io::pipe()?;
+    let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let (mut reader, mut writer) = (File::from(reader), File::from(writer));
     // SAFETY: rt has one thread, so the child may allocate; it ends with _exit below.
     match unsafe { fork() }? {
         ForkResult::Child => {

@@ -99,7 +99,7 @@ impl Session {
     /// The pid of criu.
     pub(super) fn pid(&self) -> Pid {
         let id = self.child.as_ref().map_or(0, Child::id);
-        Pid::from_raw(id.cast_signed())
+        Pid::from_raw(i32::try_from(id).unwrap_or_default())
     }
 
     /// Sends a message whole.

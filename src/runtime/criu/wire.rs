@@ -13,7 +13,7 @@ impl Message {
     /// A number or an enumeration. Negative ones take ten bytes, as protobuf's int32 does.
     pub(super) fn int(&mut self, field: u32, value: i64) -> &mut Self {
         self.varint(u64::from(field) << 3);
-        self.varint(value.cast_unsigned());
+        self.varint(value as u64);
         self
     }
 
@@ -58,7 +58,7 @@ impl<'a> Value<'a> {
     /// The number, 0 if it is something else. Cut to 32 bits, as protobuf does for int32.
     #[expect(clippy::cast_possible_truncation, reason = "a negative int32 is sent sign-extended to 64 bits")]
     pub(super) fn int(self) -> i32 {
-        if let Value::Int(value) = self { (value as u32).cast_signed() } else { 0 }
+        if let Value::Int(value) = self { value as u32 as i32 } else { 0 }
     }
 
     /// The string or message, empty if it is a number.
