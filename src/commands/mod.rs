@@ -1,12 +1,32 @@
 //! One file a subcommand: arguments in, a call into a domain, what is printed out.
 //! Which command is run, and what its failure is worth as an exit code, is decided here.
 
+pub mod checkpoint;
 pub mod completions;
 pub mod container_state;
+pub mod create;
+pub mod delete;
+pub mod events;
+pub mod exec;
 pub mod features;
+pub mod init;
+pub mod kill;
+pub mod list;
 pub mod man;
+pub mod monitor;
+pub mod pause;
+pub mod ps;
+pub mod restore;
+pub mod resume;
+pub mod run;
 pub mod spec;
+pub mod start;
+pub mod state;
+pub mod test_memory;
+pub mod update;
+pub mod verify;
 pub mod version;
+pub mod worker;
 
 use std::io::{self, Write};
 
@@ -52,12 +72,36 @@ pub fn stop(stop: Stop) -> ExitStatus {
 fn dispatch(cli: &Cli) -> anyhow::Result<ExitStatus> {
     let global = &cli.global;
     match &cli.command {
+        Command::Checkpoint(args) => checkpoint::run(global, args),
         Command::Completions(args) => completions::run(global, args),
+        Command::Create(args) => create::run(global, args).with_context(|| failed("create")),
+        Command::Delete(args) => delete::run(global, args),
+        Command::Events(args) => events::run(global, args),
+        Command::Exec(args) => exec::run(global, args).context("exec failed"),
         Command::Features => features::run(global),
+        Command::Init(args) => init::run(global, args),
+        Command::Kill(args) => kill::run(global, args),
+        Command::List(args) => list::run(global, args),
         Command::Man(args) => man::run(global, args),
+        Command::Monitor(args) => monitor::run(global, args),
+        Command::Pause(args) => pause::run(global, args),
+        Command::Ps(args) => ps::run(global, args),
+        Command::Restore(args) => restore::run(global, args),
+        Command::Resume(args) => resume::run(global, args),
+        Command::Run(args) => run::run(global, args).with_context(|| failed("run")),
         Command::Spec(args) => spec::run(global, args),
-        other => anyhow::bail!("{other:?} is not available"),
+        Command::Start(args) => start::run(global, args),
+        Command::State(args) => state::run(global, args),
+        Command::TestMemory(args) => test_memory::run(global, args),
+        Command::Update(args) => update::run(global, args),
+        Command::Verify(args) => verify::run(global, args),
+        Command::Worker(args) => worker::run(global, args),
     }
+}
+
+/// What runc puts before the reason: engines show it, and runc's tests look for it.
+fn failed(verb: &str) -> String {
+    format!("{} {verb} failed", cli::program_name())
 }
 
 /// The exit code of a command that failed by itself.
