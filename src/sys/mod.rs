@@ -1,2 +1,5 @@
 //! All unsafe code: the system calls that nix lacks, each behind a small safe function.
 #![expect(unsafe_code, reason = "this module is where the unsafe code of the project lives")]
+
+pub mod memory;
+pub mod worker;
