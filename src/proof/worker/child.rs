@@ -50,10 +50,12 @@ pub fn run(args: &[OsString]) -> ExitStatus {
         eprintln!("rt: '{SUBCOMMAND}' is started by the prover only");
         return ExitStatus::USAGE;
     };
+    let ready = set_up(&arguments);
+    // Only now: setting up closes every descriptor above the standard three.
     let Ok(mut socket) = io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from) else {
         return ExitStatus::PROVER_FAILURE;
     };
-    let result = set_up(&arguments).and_then(|(mut fill, page)| {
+    let result = ready.and_then(|(mut fill, page)| {
         serve(&mut socket, fill.as_mut(), &page.cells()[TOUCHED_CELL])
     });
     match result {
