@@ -1,1 +1,120 @@
-//! One file a subcommand.
+//! One file a subcommand: arguments in, a call into a domain, what is printed out.
+//! Which command is run, and what its failure is worth as an exit code, is decided here.
+
+pub mod completions;
+pub mod container_state;
+pub mod features;
+pub mod man;
+pub mod spec;
+pub mod version;
+
+use std::io::{self, Write};
+
+use anyhow::Context;
+
+use crate::cli::{self, Cli, Command, Stop};
+use crate::exit::ExitStatus;
+use crate::log;
+
+/// Runs the command and says why it failed, if it did.
+#[must_use]
+pub fn run(cli: &Cli) -> ExitStatus {
+    let done = log::init(&cli.global).map_err(anyhow::Error::from).and_then(|()| dispatch(cli));
+    match done {
+        Ok(status) => status,
+        Err(error) if prints(&cli.command) && is_closed_pipe(&error) => ExitStatus::SUCCESS,
+        Err(error) => {
+            log::report(&error);
+            failure(&cli.command)
+        }
+    }
+}
+
+/// What is said where there is no command to run.
+#[must_use]
+pub fn stop(stop: Stop) -> ExitStatus {
+    match stop {
+        Stop::Help(text) => status_of(print(&text)),
+        Stop::Version => status_of(print(&version::text(&cli::program_name()))),
+        Stop::Usage { message, help, status, global } => {
+            if let Some(help) = help {
+                // runc shows the page on stdout, and stderr has the one line that engines pass on.
+                let _ = print(&format!("Incorrect Usage.\n\n{help}"));
+            }
+            // A log that cannot be opened must not hide what is wrong.
+            let _ = log::init(&global);
+            log::report(&anyhow::Error::msg(message));
+            status
+        }
+    }
+}
+
+fn dispatch(cli: &Cli) -> anyhow::Result<ExitStatus> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Completions(args) => completions::run(global, args),
+        Command::Features => features::run(global),
+        Command::Man(args) => man::run(global, args),
+        Command::Spec(args) => spec::run(global, args),
+        other => anyhow::bail!("{other:?} is not available"),
+    }
+}
+
+/// The exit code of a command that failed by itself.
+fn failure(command: &Command) -> ExitStatus {
+    match command {
+        Command::Exec(_) => ExitStatus::RUN_FAILURE,
+        Command::TestMemory(_) | Command::Monitor(_) | Command::Verify(_) => ExitStatus::PROVER_FAILURE,
+        _ => ExitStatus::FAILURE,
+    }
+}
+
+/// Commands whose work is what they print: a reader that went away has seen enough.
+fn prints(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Completions(_)
+            | Command::Events(_)
+            | Command::Features
+            | Command::List(_)
+            | Command::Monitor(_)
+            | Command::Ps(_)
+            | Command::State(_)
+    )
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let io = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref().map(io::Error::kind);
+    error.chain().any(|cause| io(cause) == Some(io::ErrorKind::BrokenPipe))
+}
+
+/// Writes `text` to stdout at once. Unlike `println!` it does not panic where nobody reads.
+///
+/// # Errors
+/// stdout cannot be written to.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to stdout")
+}
+
+fn status_of(printed: anyhow::Result<()>) -> ExitStatus {
+    match printed {
+        Err(error) if !is_closed_pipe(&error) => {
+            log::report(&error);
+            ExitStatus::FAILURE
+        }
+        _ => ExitStatus::SUCCESS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_pipe_is_found_under_contexts() {
+        let error = anyhow::Error::from(io::Error::from(io::ErrorKind::BrokenPipe)).context("cannot write");
+        assert!(is_closed_pipe(&error));
+        assert!(!is_closed_pipe(&anyhow::anyhow!("broken pipe")));
+    }
+}

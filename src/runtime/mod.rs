@@ -2,7 +2,10 @@
 //! Nothing outside this module and `commands` knows how a container is made.
 
 pub mod cgroups;
+pub mod criu;
 pub mod hooks;
+pub mod intel_rdt;
+pub mod network;
 pub mod process;
 pub mod rootfs;
 pub mod seccomp;

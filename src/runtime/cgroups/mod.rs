@@ -1,1 +1,158 @@
-//! Writing side of cgroups: create, limit, join, freeze, update, delete.
+//! Writing side of cgroups: plan, create, limit, join, freeze, update, delete.
+//!
+//! On cgroup v2 and with systemd, limits are written through libcgroups' managers, corrected in [`limits`] where
+//! the crate is wrong. On v1 they are written here: the reasons are on top of `limits/v1.rs`.
+//! Paths, creating, joining, the hybrid layout, freezing, deletion and statistics are this module's own.
+
+mod cpuset;
+mod create;
+mod devices;
+mod error;
+mod freezer;
+mod join;
+mod knob;
+#[cfg(test)]
+mod lab;
+mod layout;
+mod limits;
+#[cfg(test)]
+mod live;
+mod members;
+mod oom;
+mod plan;
+mod remove;
+mod request;
+mod stats;
+mod systemd;
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::LinuxResources;
+use serde::{Deserialize, Serialize};
+
+pub use error::CgroupError;
+pub use join::SubCgroups;
+pub use oom::{OomEvent, OomWatch};
+pub use request::{merge_resources, normalise_resources, parse_resources};
+pub use stats::Stats;
+pub use systemd::Unit;
+
+type Result<T> = std::result::Result<T, CgroupError>;
+
+/// Which of the kernel's layouts the container's cgroup is made in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Version {
+    V1,
+    /// Controllers on v1, and a cgroup2 directory joined beside them.
+    Hybrid,
+    V2,
+}
+
+/// The container's directory in one hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Hierarchy {
+    /// v1: controllers or the one `name=…`; empty for cgroup2.
+    controllers: Vec<String>,
+    mount: PathBuf,
+    dir: PathBuf,
+}
+
+impl Hierarchy {
+    fn is_cgroup2(&self) -> bool {
+        self.controllers.is_empty()
+    }
+
+    /// A v1 hierarchy without controllers: it only groups processes, so a failure to use it costs no limit.
+    fn is_named(&self) -> bool {
+        self.controllers.iter().all(|name| name.starts_with("name=")) && !self.is_cgroup2()
+    }
+
+    fn has(&self, controller: &str) -> bool {
+        self.controllers
+            .iter()
+            .any(|name| name == controller || name.strip_prefix("name=") == Some(controller))
+    }
+}
+
+/// A container's cgroup: where it is (or will be) in every hierarchy. Saved in the state file, so that no later
+/// command looks at `/proc` to find it again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Cgroup {
+    version: Version,
+    hierarchies: Vec<Hierarchy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unit: Option<Unit>,
+    rootless: bool,
+    /// The spec named a path: then a missing permission is an error even without root.
+    explicit: bool,
+    preexisting: bool,
+    /// Directories made by `create`, for undoing it.
+    #[serde(skip)]
+    made: Vec<PathBuf>,
+    /// With systemd, the unit (and so the cgroup) exists only once it has a process: limits wait for `join`.
+    #[serde(skip)]
+    pending: Option<Box<LinuxResources>>,
+}
+
+impl Cgroup {
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// The systemd unit that owns the cgroup, if any.
+    pub fn unit(&self) -> Option<&Unit> {
+        self.unit.as_ref()
+    }
+
+    /// Whether some of its directories were there before `create`.
+    pub fn was_preexisting(&self) -> bool {
+        self.preexisting
+    }
+
+    /// The directory for a v1 controller (`memory`, `cpuacct`, `systemd`), or on v2 for any controller.
+    /// `""` is the cgroup2 directory (v2 and hybrid).
+    pub fn path_of(&self, controller: &str) -> Option<&Path> {
+        let found = match self.version {
+            Version::V2 => self.hierarchies.first(),
+            _ if controller.is_empty() => self.hierarchies.iter().find(|h| h.is_cgroup2()),
+            _ => self.hierarchies.iter().find(|h| h.has(controller)),
+        };
+        found.map(|hierarchy| hierarchy.dir.as_path())
+    }
+
+    /// The v1 hierarchies: the name each is mounted as (`memory`, `cpu,cpuacct`, `systemd`) and the container's
+    /// directory in it. Empty on v2.
+    pub fn v1_paths(&self) -> Vec<(String, PathBuf)> {
+        let named = |h: &Hierarchy| match h.mount.file_name() {
+            Some(name) => name.to_string_lossy().into_owned(),
+            None => h.controllers.join(","),
+        };
+        self.hierarchies
+            .iter()
+            .filter(|hierarchy| !hierarchy.is_cgroup2() && self.version != Version::V2)
+            .map(|hierarchy| (named(hierarchy), hierarchy.dir.clone()))
+            .collect()
+    }
+
+    /// The directory that stands for the whole cgroup: the v2 one, or the v1 `devices` one as in runc (any other
+    /// controller's where there is no `devices` hierarchy).
+    fn main_dir(&self) -> Option<&Path> {
+        self.path_of("devices").or_else(|| {
+            self.hierarchies.iter().find(|h| !h.is_named() && !h.is_cgroup2()).map(|h| h.dir.as_path())
+        })
+    }
+
+    /// Whether the cgroup is there.
+    pub fn exists(&self) -> bool {
+        self.main_dir().is_some_and(Path::exists)
+    }
+
+    /// Writes the given limits to a running (or paused) container's cgroup; what is not given, and what is 0 where
+    /// runc takes 0 for "not given", stays. Device rules are never touched, as in runc: something else may have
+    /// changed them. The freezer is left alone.
+    pub fn update(&self, resources: &LinuxResources) -> Result<()> {
+        limits::check(self.version, resources)?;
+        limits::write(self, resources, limits::Moment::Update)
+    }
+}

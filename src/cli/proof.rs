@@ -1,0 +1,81 @@
+//! Arguments of the commands that prove and watch memory.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::values::duration;
+
+/// How a proof command prints.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: a JSON object, or one a line.
+    Json,
+}
+
+/// Arguments of `test-memory`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TestMemoryArgs {
+    /// name of the container
+    #[arg(required_unless_present_any = ["pid", "cgroup"])]
+    pub container: Option<String>,
+    /// how much to ask for, in MiB (default: enough to cross the limit)
+    pub mb: Option<u64>,
+    /// prove the limit of this process's cgroup instead of a container's
+    #[arg(long, conflicts_with = "cgroup", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: Option<i32>,
+    /// prove the limit of this memory cgroup instead of a container's
+    #[arg(long, value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
+    /// how memory is asked for; several may be given
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub strategy: Vec<String>,
+    /// how much is asked for at a time, such as 1M
+    #[arg(long, value_name = "SIZE")]
+    pub step: Option<String>,
+    /// how long the proof may take
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
+    /// where a container has no limit: go up to this many MiB
+    #[arg(long, value_name = "MB")]
+    pub up_to: Option<u64>,
+    /// the limit that should be in the kernel, in MiB
+    #[arg(long, value_name = "MB")]
+    pub expect: Option<u64>,
+    /// go on even where the whole container could be killed
+    #[arg(long)]
+    pub allow_kill_container: bool,
+    /// say what would be done, and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    /// text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
+    pub format: Format,
+}
+
+/// Arguments of `monitor`.
+#[derive(Debug, Clone, Args)]
+pub struct MonitorArgs {
+    /// name of the container
+    pub container: String,
+    /// for how long (default: until the container ends)
+    pub seconds: Option<f64>,
+    /// time between two samples
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pub interval: Duration,
+    /// text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
+    pub format: Format,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct VerifyArgs {
+    /// text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
+    pub format: Format,
+}

@@ -1,0 +1,253 @@
+//! Putting a process into the cgroup: init into all of it, an exec'd process also into a sub-cgroup.
+
+use std::borrow::Cow;
+use std::fs::OpenOptions;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+use oci_spec::runtime::LinuxResources;
+
+use super::layout::Own;
+use super::limits::{self, Moment};
+use super::{Cgroup, CgroupError, Hierarchy, Result, Version, knob, systemd};
+
+impl Cgroup {
+    /// Moves `pid` (0: the caller) into the cgroup in every hierarchy. With systemd it first starts the unit with
+    /// this process in it (so `pid` must be a real one then) and writes the limits given to `create`.
+    pub fn join(&self, pid: Pid) -> Result<()> {
+        if let Some(unit) = &self.unit {
+            systemd::start(unit, self, pid)?;
+            let resources = self.pending.as_deref().cloned().unwrap_or_default();
+            return self.complete_unit(&resources, pid);
+        }
+        for hierarchy in &self.hierarchies {
+            self.enter(hierarchy, &hierarchy.dir, pid)
+                .map_err(|error| CgroupError::Apply(Box::new(error)))?;
+        }
+        Ok(())
+    }
+
+    /// Does what systemd left out: it makes only the directories of the controllers that it knows, and knows only
+    /// some limits.
+    fn complete_unit(&self, resources: &LinuxResources, pid: Pid) -> Result<()> {
+        let mut all = self.clone();
+        all.make_directories(resources)?;
+        for hierarchy in all.hierarchies.iter().filter(|_| all.version != Version::V2) {
+            if hierarchy.has("cpuset") {
+                let cpu = resources.cpu().as_ref();
+                super::cpuset::fill(&hierarchy.dir, &hierarchy.mount, cpu, false)?;
+            }
+            if !hierarchy.has("systemd") {
+                all.enter(hierarchy, &hierarchy.dir, pid)?;
+            }
+        }
+        limits::write(&all, resources, Moment::CreateInExisting)
+    }
+
+    /// Moves an exec'd process `pid` to where `sub` says. `init` is the container's init: when the v2 cgroup
+    /// itself takes no process any more (it has sub-cgroups with controllers, or init moved away and it is gone),
+    /// the process goes where init is, unless a sub-cgroup was asked for.
+    pub fn join_sub(&self, pid: Pid, sub: &SubCgroups, init: Option<Pid>) -> Result<()> {
+        let targets = sub.targets(self)?;
+        let failed = |error| CgroupError::Join { pid, reason: Box::new(error) };
+        for (hierarchy, dir) in &targets {
+            let Err(error) = self.enter(hierarchy, dir, pid) else { continue };
+            if self.version == Version::V2 && !sub.is_asked() {
+                if let Some(dir) = init.and_then(|init| init_dir(&hierarchy.mount, init)) {
+                    tracing::debug!("{error}; joining the cgroup of init, {}", dir.display());
+                    match write_procs(&dir, pid) {
+                        Ok(()) => continue,
+                        Err(_) if self.rootless => continue,
+                        Err(error) => return Err(failed(error)),
+                    }
+                }
+            }
+            if !self.rootless {
+                return Err(failed(error));
+            }
+        }
+        Ok(())
+    }
+
+    /// The v2 directory for `clone3` with CLONE_INTO_CGROUP, which is cheaper than moving a process and charges all
+    /// its memory to the cgroup; `None` on v1. Falls back to init's directory as [`Cgroup::join_sub`] does, but
+    /// only for a directory that is gone: EBUSY shows at `clone3`.
+    pub fn dir_fd(&self, sub: &SubCgroups, init: Option<Pid>) -> Result<Option<OwnedFd>> {
+        if self.version != Version::V2 {
+            return Ok(None);
+        }
+        let targets = sub.targets(self)?;
+        let Some((hierarchy, dir)) = targets.first() else { return Ok(None) };
+        let fallback = || init.filter(|_| !sub.is_asked()).and_then(|init| init_dir(&hierarchy.mount, init));
+        match open_dir(dir) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(error) => match fallback() {
+                Some(dir) => open_dir(&dir).map(Some),
+                None if self.rootless => Ok(None),
+                None => Err(error),
+            },
+        }
+    }
+
+    /// One hierarchy; what may fail without harm is only logged.
+    fn enter(&self, hierarchy: &Hierarchy, dir: &Path, pid: Pid) -> Result<()> {
+        match write_procs(dir, pid) {
+            Err(error) if self.version != Version::V2 && (hierarchy.is_named() || hierarchy.is_cgroup2()) => {
+                tracing::debug!("{error}");
+                // A sub-cgroup that is not there was somebody's wish, not a part that may be missing.
+                if dir == hierarchy.dir { Ok(()) } else { Err(error) }
+            }
+            Err(error) if self.rootless && !self.explicit && error.is_permission() => {
+                tracing::debug!("{error}");
+                Ok(())
+            }
+            result => result,
+        }
+    }
+}
+
+/// The sub-cgroups asked for by `exec --cgroup`: one path for all hierarchies, or paths by v1 controller.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct SubCgroups(Vec<(String, String)>);
+
+impl SubCgroups {
+    /// Reads `path` or `controller[,controller…]:path` arguments.
+    pub fn parse(arguments: &[String]) -> Result<Self> {
+        let mut paths: Vec<(String, String)> = Vec::new();
+        let refuse = |text: String| Err(CgroupError::SubCgroupArgument(text));
+        for argument in arguments {
+            match argument.split_once(':') {
+                None if arguments.len() == 1 => paths.push((String::new(), argument.clone())),
+                None => return refuse(format!("{argument} (missing <controller>: prefix)")),
+                Some((controllers, path)) => {
+                    for controller in controllers.split(',') {
+                        if controller.is_empty() {
+                            return refuse(format!("{argument} (empty <controller> prefix)"));
+                        }
+                        if paths.iter().any(|(known, _)| known == controller) {
+                            return refuse(format!("controller {controller} specified multiple times"));
+                        }
+                        paths.push((controller.to_owned(), path.to_owned()));
+                    }
+                }
+            }
+        }
+        Ok(Self(paths))
+    }
+
+    fn is_asked(&self) -> bool {
+        self.0.iter().any(|(_, path)| !path.is_empty())
+    }
+
+    /// The directory to join in each hierarchy.
+    fn targets<'a>(&self, cgroup: &'a Cgroup) -> Result<Vec<(&'a Hierarchy, Cow<'a, Path>)>> {
+        let mut targets: Vec<_> =
+            cgroup.hierarchies.iter().map(|h| (h, Cow::Borrowed(h.dir.as_path()))).collect();
+        for (controller, path) in &self.0 {
+            let mut found = false;
+            for (hierarchy, dir) in &mut targets {
+                // Without a controller the path is for all of them.
+                if controller.is_empty() || (!hierarchy.is_cgroup2() && hierarchy.has(controller)) {
+                    *dir = Cow::Owned(below(&hierarchy.dir, path)?);
+                    found = true;
+                }
+            }
+            if !found && !controller.is_empty() {
+                return Err(CgroupError::UnknownController(controller.clone()));
+            }
+        }
+        Ok(targets)
+    }
+}
+
+/// `base/path`, which may not leave `base`.
+fn below(base: &Path, path: &str) -> Result<PathBuf> {
+    let mut depth = 0_usize;
+    let mut joined = base.to_path_buf();
+    for component in Path::new(path).components() {
+        match component {
+            Component::Normal(name) => {
+                joined.push(name);
+                depth += 1;
+            }
+            Component::ParentDir if depth == 0 => return Err(CgroupError::BadSubCgroup(path.to_owned())),
+            Component::ParentDir => {
+                joined.pop();
+                depth -= 1;
+            }
+            _ => {}
+        }
+    }
+    Ok(joined)
+}
+
+fn write_procs(dir: &Path, pid: Pid) -> Result<()> {
+    let path = dir.join("cgroup.procs");
+    let mut file = knob::open_to_write(&path)?;
+    let text = pid.to_string();
+    let mut attempt = 0;
+    loop {
+        match knob::write_to(&mut file, &path, &text) {
+            // The kernel refuses a process that is only just being made; runc's patience.
+            Err(error) if error.errno() == Some(Errno::EINVAL) && attempt < 4 => {
+                sleep(Duration::from_millis(30));
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Where init is in cgroup2 now.
+fn init_dir(mount: &Path, init: Pid) -> Option<PathBuf> {
+    let text = std::fs::read(format!("/proc/{init}/cgroup")).ok()?;
+    let own = Own::parse(&text);
+    own.path("").map(|path| mount.join(path.strip_prefix("/").unwrap_or(path)))
+}
+
+fn open_dir(dir: &Path) -> Result<OwnedFd> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open(dir)
+        .map(OwnedFd::from)
+        .map_err(|error| CgroupError::Open { path: dir.to_path_buf(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<SubCgroups> {
+        SubCgroups::parse(&arguments.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn sub_cgroup_arguments_follow_runc() {
+        assert_eq!(parse(&["/"]).unwrap().0, [(String::new(), "/".to_owned())]);
+        let both = parse(&["memory:a", "cpu,cpuacct:b"]).unwrap();
+        assert_eq!(both.0.len(), 3);
+        for (bad, words) in [
+            (vec!["memory:a", "b"], "missing <controller>: prefix"),
+            (vec![":a"], "empty <controller> prefix"),
+            (vec!["memory:a", "memory:b"], "specified multiple times"),
+        ] {
+            assert!(parse(&bad).unwrap_err().to_string().contains(words));
+        }
+    }
+
+    #[test]
+    fn sub_cgroup_may_not_leave_the_cgroup() {
+        let base = Path::new("/c/box");
+        assert_eq!(below(base, "/").unwrap(), base);
+        assert_eq!(below(base, "a/../b").unwrap(), base.join("b"));
+        for bad in ["..", "../boxer", "a/../../x"] {
+            assert_eq!(below(base, bad).unwrap_err().to_string(), format!("bad sub cgroup path: {bad}"));
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Resources as callers write them: JSON with runc's tolerance, and a change merged into what was asked before.
+
+use oci_spec::runtime::{
+    LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice, LinuxWeightDevice,
+};
+use serde_json::{Map, Value};
+
+use super::limits::memory::given;
+
+/// The spec's names. Go, and so runc, reads them in any case ("pagesize", "CPU"), and callers rely on it.
+const NAMES: [&str; 45] = [
+    "memory",
+    "cpu",
+    "pids",
+    "blockIO",
+    "hugepageLimits",
+    "network",
+    "rdma",
+    "unified",
+    "devices",
+    "limit",
+    "reservation",
+    "swap",
+    "kernel",
+    "kernelTCP",
+    "swappiness",
+    "disableOOMKiller",
+    "useHierarchy",
+    "checkBeforeUpdate",
+    "shares",
+    "quota",
+    "burst",
+    "period",
+    "realtimeRuntime",
+    "realtimePeriod",
+    "cpus",
+    "mems",
+    "idle",
+    "weight",
+    "leafWeight",
+    "weightDevice",
+    "throttleReadBpsDevice",
+    "throttleWriteBpsDevice",
+    "throttleReadIOPSDevice",
+    "throttleWriteIOPSDevice",
+    "major",
+    "minor",
+    "rate",
+    "pageSize",
+    "classID",
+    "priorities",
+    "name",
+    "priority",
+    "allow",
+    "type",
+    "access",
+];
+
+/// Reads resources from JSON text (the `linux.resources` object).
+pub fn parse_resources(text: &[u8]) -> serde_json::Result<LinuxResources> {
+    let mut value: Value = serde_json::from_slice(text)?;
+    normalise_resources(&mut value);
+    serde_json::from_value(value)
+}
+
+/// Puts a `linux.resources` object into the form that oci-spec reads as runc would: names in the spec's case,
+/// no nulls, and no `pids` without a limit (which would read as a limit of 0, that is of one process).
+pub fn normalise_resources(resources: &mut Value) {
+    rename(resources);
+    if let Value::Object(fields) = resources {
+        if fields.get("pids").is_some_and(|pids| pids.get("limit").is_none()) {
+            fields.remove("pids");
+        }
+    }
+}
+
+fn rename(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(rename),
+        Value::Object(fields) => {
+            let mut renamed = Map::with_capacity(fields.len());
+            for (name, mut field) in std::mem::take(fields).into_iter().filter(|(_, field)| !field.is_null())
+            {
+                let known = NAMES.iter().find(|known| known.eq_ignore_ascii_case(&name));
+                let name = known.map_or(name, |known| (*known).to_owned());
+                // The keys of these are file and device names.
+                if name != "unified" && name != "rdma" {
+                    rename(&mut field);
+                }
+                renamed.insert(name, field);
+            }
+            *fields = renamed;
+        }
+        _ => {}
+    }
+}
+
+/// Merges an update into the resources asked for so far: what is not given (or 0 where that means it) stays.
+/// Device rules stay as they are: an update does not change them.
+pub fn merge_resources(asked: &mut LinuxResources, change: &LinuxResources) {
+    if let Some(change) = change.memory() {
+        let mut memory = asked.memory().unwrap_or_default();
+        merge_memory(&mut memory, change);
+        asked.set_memory(Some(memory));
+    }
+    if let Some(change) = change.cpu() {
+        let mut cpu = asked.cpu().clone().unwrap_or_default();
+        merge_cpu(&mut cpu, change);
+        asked.set_cpu(Some(cpu));
+    }
+    if let Some(pids) = change.pids() {
+        asked.set_pids(Some(*pids));
+    }
+    if let Some(change) = change.block_io() {
+        let mut io = asked.block_io().clone().unwrap_or_default();
+        merge_block_io(&mut io, change);
+        asked.set_block_io(Some(io));
+    }
+    if let Some(change) = change.hugepage_limits() {
+        let mut limits = asked.hugepage_limits().clone().unwrap_or_default();
+        for limit in change {
+            limits.retain(|known| known.page_size() != limit.page_size());
+            limits.push(limit.clone());
+        }
+        asked.set_hugepage_limits(Some(limits));
+    }
+    if let Some(change) = change.unified() {
+        let mut unified = asked.unified().clone().unwrap_or_default();
+        unified.extend(change.clone());
+        asked.set_unified(Some(unified));
+    }
+    if let Some(network) = change.network() {
+        asked.set_network(Some(network.clone()));
+    }
+    if let Some(change) = change.rdma() {
+        let mut rdma = asked.rdma().clone().unwrap_or_default();
+        rdma.extend(change.clone());
+        asked.set_rdma(Some(rdma));
+    }
+}
+
+fn merge_memory(memory: &mut LinuxMemory, change: &LinuxMemory) {
+    let old = *memory;
+    let swap = match (given(change.limit()), given(change.swap())) {
+        // Without a limit, swap is not limited either.
+        (Some(-1), None) => Some(-1),
+        (_, swap) => swap.or(old.swap()),
+    };
+    memory
+        .set_limit(given(change.limit()).or(old.limit()))
+        .set_swap(swap)
+        .set_reservation(given(change.reservation()).or(old.reservation()))
+        .set_swappiness(change.swappiness().or(old.swappiness()))
+        .set_disable_oom_killer(change.disable_oom_killer().or(old.disable_oom_killer()));
+}
+
+fn merge_cpu(cpu: &mut LinuxCpu, change: &LinuxCpu) {
+    fn number<T: PartialEq + Default>(new: Option<T>, old: Option<T>) -> Option<T> {
+        new.filter(|new| *new != T::default()).or(old)
+    }
+    fn text(new: &Option<String>, old: &Option<String>) -> Option<String> {
+        new.clone().filter(|new| !new.is_empty()).or_else(|| old.clone())
+    }
+    let old = cpu.clone();
+    cpu.set_shares(number(change.shares(), old.shares()))
+        .set_quota(number(change.quota(), old.quota()))
+        .set_period(number(change.period(), old.period()))
+        .set_realtime_runtime(number(change.realtime_runtime(), old.realtime_runtime()))
+        .set_realtime_period(number(change.realtime_period(), old.realtime_period()))
+        .set_burst(change.burst().or(old.burst()))
+        .set_idle(change.idle().or(old.idle()))
+        .set_cpus(text(change.cpus(), old.cpus()))
+        .set_mems(text(change.mems(), old.mems()));
+    if change.idle().is_some() && change.shares().is_none() {
+        // The kernel takes no weight for an idle group.
+        cpu.set_shares(None);
+    }
+}
+
+fn merge_block_io(io: &mut LinuxBlockIo, change: &LinuxBlockIo) {
+    let weight = change.weight().filter(|weight| *weight != 0).or(io.weight());
+    let leaf_weight = change.leaf_weight().filter(|weight| *weight != 0).or(io.leaf_weight());
+    let devices = |old: &Option<Vec<_>>, new: &Option<Vec<_>>| merge_throttling(old, new);
+    let read_bps = devices(io.throttle_read_bps_device(), change.throttle_read_bps_device());
+    let write_bps = devices(io.throttle_write_bps_device(), change.throttle_write_bps_device());
+    let read_iops = devices(io.throttle_read_iops_device(), change.throttle_read_iops_device());
+    let write_iops = devices(io.throttle_write_iops_device(), change.throttle_write_iops_device());
+    let weights = merge_weights(io.weight_device(), change.weight_device());
+    io.set_weight(weight)
+        .set_leaf_weight(leaf_weight)
+        .set_weight_device(weights)
+        .set_throttle_read_bps_device(read_bps)
+        .set_throttle_write_bps_device(write_bps)
+        .set_throttle_read_iops_device(read_iops)
+        .set_throttle_write_iops_device(write_iops);
+}
+
+fn merge_throttling(
+    old: &Option<Vec<LinuxThrottleDevice>>,
+    new: &Option<Vec<LinuxThrottleDevice>>,
+) -> Option<Vec<LinuxThrottleDevice>> {
+    let Some(new) = new else { return old.clone() };
+    let mut merged = old.clone().unwrap_or_default();
+    for device in new {
+        merged.retain(|known| (known.major(), known.minor()) != (device.major(), device.minor()));
+        merged.push(*device);
+    }
+    Some(merged)
+}
+
+fn merge_weights(
+    old: &Option<Vec<LinuxWeightDevice>>,
+    new: &Option<Vec<LinuxWeightDevice>>,
+) -> Option<Vec<LinuxWeightDevice>> {
+    let Some(new) = new else { return old.clone() };
+    let mut merged = old.clone().unwrap_or_default();
+    for device in new {
+        // A new entry with only one of its two weights leaves the other: both entries are written, in order.
+        let complete = device.weight().is_some() && device.leaf_weight().is_some();
+        merged.retain(|known| {
+            let replaced = complete
+                || (known.weight().is_some(), known.leaf_weight().is_some())
+                    == (device.weight().is_some(), device.leaf_weight().is_some());
+            !(replaced && (known.major(), known.minor()) == (device.major(), device.minor()))
+        });
+        merged.push(*device);
+    }
+    Some(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_in_any_case_and_nulls_are_nothing() {
+        let resources = parse_resources(
+            br#"{"CPU":{"Cpus":"1","quota":null},"hugepageLimits":[{"pagesize":"2MB","limit":5}],
+                 "pids":{},"devices":null,"unified":{"Memory.min":"1"}}"#,
+        )
+        .unwrap();
+        assert_eq!(resources.cpu().as_ref().unwrap().cpus().as_deref(), Some("1"));
+        assert_eq!(resources.hugepage_limits().as_ref().unwrap()[0].page_size(), "2MB");
+        assert!(resources.pids().is_none());
+        assert!(resources.unified().as_ref().unwrap().contains_key("Memory.min"));
+        assert!(parse_resources(b"{\"memory\":{\"limit\":\"x\"}}").is_err());
+    }
+
+    #[test]
+    fn zeros_of_an_update_keep_what_was_asked() {
+        let mut asked = parse_resources(
+            br#"{"memory":{"limit":64,"swap":128},"cpu":{"quota":5,"cpus":"0"},"devices":[{"allow":false,"access":"rwm"}],
+                 "blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":1},{"major":8,"minor":0,"rate":1}]}}"#,
+        )
+        .unwrap();
+        let change = parse_resources(
+            br#"{"memory":{"limit":0,"reservation":0,"kernel":0},"cpu":{"quota":0,"period":9,"cpus":""},
+                 "blockIO":{"weight":0,"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":7}]},"pids":{"limit":3}}"#,
+        )
+        .unwrap();
+        merge_resources(&mut asked, &change);
+        let memory = asked.memory().unwrap();
+        assert_eq!((memory.limit(), memory.swap(), memory.reservation()), (Some(64), Some(128), None));
+        let cpu = asked.cpu().as_ref().unwrap();
+        assert_eq!((cpu.quota(), cpu.period(), cpu.cpus().as_deref()), (Some(5), Some(9), Some("0")));
+        let io = asked.block_io().as_ref().unwrap();
+        assert_eq!(io.weight(), None);
+        let rates: Vec<_> = io.throttle_read_bps_device().iter().flatten().map(|d| d.rate()).collect();
+        assert_eq!(rates, [7]);
+        assert_eq!(asked.pids().unwrap().limit(), 3);
+        assert_eq!(asked.devices().as_ref().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn removing_the_memory_limit_removes_the_swap_limit() {
+        let mut asked = parse_resources(br#"{"memory":{"limit":64,"swap":128}}"#).unwrap();
+        merge_resources(&mut asked, &parse_resources(br#"{"memory":{"limit":-1}}"#).unwrap());
+        assert_eq!(asked.memory().unwrap().swap(), Some(-1));
+    }
+}

@@ -1,1 +1,0 @@
-//! Hooks of the OCI spec: order, environment, timeouts.

@@ -1,0 +1,1 @@
+//! Trees made for real, in a mount namespace of a forked child. Needs root.

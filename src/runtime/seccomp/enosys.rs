@@ -1,0 +1,196 @@
+//! The ENOSYS stub: a few instructions before the filter that answer system calls newer than the profile with
+//! ENOSYS instead of the default action, so that C libraries fall back to older calls. A call is "newer" when
+//! its number is above every number the profile names, per architecture.
+
+use libseccomp::{ScmpArch, ScmpSyscall};
+use nix::libc;
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction};
+
+/// One BPF instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Instruction {
+    code: u16,
+    if_true: u8,
+    if_false: u8,
+    value: u32,
+}
+
+impl Instruction {
+    /// As `struct sock_filter` lies in memory.
+    pub(super) fn to_bytes(self) -> [u8; 8] {
+        let code = self.code.to_ne_bytes();
+        let value = self.value.to_ne_bytes();
+        [code[0], code[1], self.if_true, self.if_false, value[0], value[1], value[2], value[3]]
+    }
+}
+
+// linux/filter.h; offsets of struct seccomp_data.
+const LOAD_WORD: u16 = 0x20;
+const JUMP: u16 = 0x05;
+const JUMP_IF_EQUAL: u16 = 0x15;
+const JUMP_IF_GREATER: u16 = 0x25;
+const JUMP_IF_ANY_BIT: u16 = 0x45;
+const RETURN: u16 = 0x06;
+const OFFSET_NUMBER: u32 = 0;
+const OFFSET_ARCHITECTURE: u32 = 4;
+/// SECCOMP_RET_ERRNO | ENOSYS
+const RETURN_ENOSYS: u32 = 0x0005_0000 | libc::ENOSYS as u32;
+/// Set in the numbers of x32, which shares the architecture of x86_64.
+const X32_BIT: u32 = 1 << 30;
+
+/// The largest number a profile names for one architecture of libseccomp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Newest {
+    arch: ScmpArch,
+    number: u32,
+}
+
+/// Whether the profile gets a stub: not where unknown calls are let through anyway (a tracer is expected to
+/// handle them itself), nor where the default is ENOSYS already.
+pub(super) fn is_wanted(profile: &LinuxSeccomp) -> bool {
+    use LinuxSeccompAction::{ScmpActAllow, ScmpActErrno, ScmpActLog, ScmpActTrace};
+    match profile.default_action() {
+        ScmpActAllow | ScmpActLog | ScmpActTrace => false,
+        ScmpActErrno => profile.default_errno_ret() != Some(libc::ENOSYS as u32),
+        _ => true,
+    }
+}
+
+/// Looks up the largest number for each architecture. One that none of the names exists on is left out.
+pub(super) fn newest<'a>(
+    names: impl Iterator<Item = &'a str> + Clone,
+    architectures: &[ScmpArch],
+) -> Vec<Newest> {
+    let largest = |arch: ScmpArch| {
+        let numbers = names.clone().filter_map(|name| ScmpSyscall::from_name_by_arch(name, arch).ok());
+        // Negative numbers are libseccomp's own for calls that the architecture multiplexes.
+        numbers.filter_map(|call| u32::try_from(i32::from(call)).ok()).max().filter(|number| *number != 0)
+    };
+    let mut found = Vec::with_capacity(architectures.len());
+    for &arch in architectures {
+        match largest(arch) {
+            Some(number) => found.push(Newest { arch, number }),
+            None => tracing::warn!("could not find any syscalls for arch {arch:?}"),
+        }
+    }
+    found
+}
+
+/// The stub. It falls through to whatever follows it:
+///
+/// ```text
+/// load architecture
+/// (for each kernel architecture:)
+///   jump to the next one if it is another
+///   load number
+///   (checks that return ENOSYS)
+///   jump to the end
+/// ```
+pub(super) fn stub(newest: &[Newest]) -> Vec<Instruction> {
+    let mut sections: Vec<(u32, Vec<Instruction>)> = Vec::new();
+    for entry in newest {
+        let Some(architecture) = audit_architecture(entry.arch) else { continue };
+        if sections.iter().all(|(known, _)| *known != architecture) {
+            let same = newest.iter().filter(|other| audit_architecture(other.arch) == Some(architecture));
+            sections.push((architecture, checks(&same.copied().collect::<Vec<_>>())));
+        }
+    }
+    if sections.is_empty() {
+        return Vec::new();
+    }
+    // Of a section: the comparison, the load, the checks, the jump.
+    let length = 1 + sections.iter().map(|(_, checks)| checks.len() + 3).sum::<usize>();
+    let mut program = Vec::with_capacity(length);
+    program.push(load(OFFSET_ARCHITECTURE));
+    for (architecture, checks) in sections {
+        program.push(jump_if(JUMP_IF_EQUAL, architecture, 0, checks.len() + 2));
+        program.push(load(OFFSET_NUMBER));
+        program.extend(checks);
+        let left = length - program.len() - 1;
+        program.push(Instruction {
+            code: JUMP,
+            if_true: 0,
+            if_false: 0,
+            value: u32::try_from(left).unwrap_or_default(),
+        });
+    }
+    program
+}
+
+/// Checks of the number, which is loaded; they end behind their last instruction or return.
+fn checks(newest: &[Newest]) -> Vec<Instruction> {
+    let number_of = |arch| newest.iter().find(|entry| entry.arch == arch).map(|entry| entry.number);
+    let over = |number| vec![jump_if(JUMP_IF_GREATER, number, 0, 1), enosys()];
+    match (number_of(ScmpArch::X8664), number_of(ScmpArch::X32)) {
+        // Without x32 in the profile its numbers are the filter's business, which kills them.
+        (Some(number), None) => prefixed(jump_if(JUMP_IF_ANY_BIT, X32_BIT, 2, 0), over(number)),
+        (None, Some(number)) => prefixed(jump_if(JUMP_IF_ANY_BIT, X32_BIT, 0, 2), over(number)),
+        (Some(number), Some(x32)) => vec![
+            jump_if(JUMP_IF_ANY_BIT, X32_BIT, 1, 0),
+            jump_if(JUMP_IF_GREATER, number, 1, 2),
+            jump_if(JUMP_IF_GREATER, x32, 0, 1),
+            enosys(),
+        ],
+        (None, None) => newest.first().map_or_else(Vec::new, |entry| match entry.arch {
+            // Unknown calls arrive as number 0 there: setup(2), which multiplexes and is not used otherwise.
+            ScmpArch::S390 | ScmpArch::S390X => {
+                let mut checks = vec![jump_if(JUMP_IF_EQUAL, 0, 1, 0)];
+                checks.extend(over(entry.number));
+                checks
+            }
+            _ => over(entry.number),
+        }),
+    }
+}
+
+fn prefixed(first: Instruction, mut rest: Vec<Instruction>) -> Vec<Instruction> {
+    rest.insert(0, first);
+    rest
+}
+
+fn load(offset: u32) -> Instruction {
+    Instruction { code: LOAD_WORD, if_true: 0, if_false: 0, value: offset }
+}
+
+fn enosys() -> Instruction {
+    Instruction { code: RETURN, if_true: 0, if_false: 0, value: RETURN_ENOSYS }
+}
+
+/// Jumps are counted from the next instruction; a section is far shorter than the 255 they can reach.
+fn jump_if(code: u16, value: u32, if_true: usize, if_false: usize) -> Instruction {
+    let short = |distance| u8::try_from(distance).unwrap_or(u8::MAX);
+    Instruction { code, if_true: short(if_true), if_false: short(if_false), value }
+}
+
+/// AUDIT_ARCH_ of linux/audit.h. None: an architecture that the spec has and runc has not.
+fn audit_architecture(arch: ScmpArch) -> Option<u32> {
+    Some(match arch {
+        ScmpArch::X86 => 0x4000_0003,
+        ScmpArch::X8664 | ScmpArch::X32 => 0xc000_003e,
+        ScmpArch::Arm => 0x4000_0028,
+        ScmpArch::Aarch64 => 0xc000_00b7,
+        ScmpArch::Loongarch64 => 0xc000_0102,
+        ScmpArch::M68k => 0x0000_0004,
+        ScmpArch::Mips => 0x0000_0008,
+        ScmpArch::Mips64 => 0x8000_0008,
+        ScmpArch::Mips64N32 => 0xa000_0008,
+        ScmpArch::Mipsel => 0x4000_0008,
+        ScmpArch::Mipsel64 => 0xc000_0008,
+        ScmpArch::Mipsel64N32 => 0xe000_0008,
+        ScmpArch::Ppc => 0x0000_0014,
+        ScmpArch::Ppc64 => 0x8000_0015,
+        ScmpArch::Ppc64Le => 0xc000_0015,
+        ScmpArch::S390 => 0x0000_0016,
+        ScmpArch::S390X => 0x8000_0016,
+        ScmpArch::Parisc => 0x0000_000f,
+        ScmpArch::Parisc64 => 0x8000_000f,
+        ScmpArch::Riscv64 => 0xc000_00f3,
+        ScmpArch::Sheb => 0x0000_002a,
+        ScmpArch::Sh => 0x4000_002a,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+#[path = "enosys_tests.rs"]
+mod tests;
