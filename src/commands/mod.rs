@@ -4,9 +4,11 @@
 pub mod completions;
 pub mod container_state;
 pub mod features;
+pub mod init;
 pub mod man;
 pub mod spec;
 pub mod version;
+pub mod worker;
 
 use std::io::{self, Write};
 
