@@ -10,6 +10,7 @@ pub mod exit;
 pub mod log;
 pub mod monitor;
 pub mod proof;
+pub mod report;
 pub mod runtime;
 pub mod sys;
 pub mod units;

@@ -6,7 +6,9 @@ pub mod container_state;
 pub mod features;
 pub mod init;
 pub mod man;
+pub mod proof_subject;
 pub mod spec;
+pub mod test_memory;
 pub mod version;
 pub mod worker;
 
@@ -58,6 +60,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::Features => features::run(global),
         Command::Man(args) => man::run(global, args),
         Command::Spec(args) => spec::run(global, args),
+        Command::TestMemory(args) => test_memory::run(global, args),
         other => anyhow::bail!("{other:?} is not available"),
     }
 }
