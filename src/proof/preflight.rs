@@ -150,3 +150,6 @@ pub fn victim_unsafe(other: victims::Candidate) -> Refusal {
         "lower its oom_score_adj to 0, or risk the container with --allow-kill-container",
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -313,3 +313,6 @@ fn throttled(plan: &Plan, evidence: &Evidence) -> Decision {
     )
     .hint("memory.high is below the limit: prove below it, or raise it")
 }
+
+#[cfg(test)]
+mod tests;
