@@ -9,6 +9,7 @@ pub mod commands;
 pub mod exit;
 pub mod log;
 pub mod monitor;
+pub mod poll;
 pub mod proof;
 pub mod report;
 pub mod runtime;

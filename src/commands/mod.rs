@@ -6,6 +6,7 @@ pub mod container_state;
 pub mod features;
 pub mod init;
 pub mod man;
+pub mod monitor;
 pub mod proof_subject;
 pub mod spec;
 pub mod test_memory;
@@ -59,6 +60,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::Completions(args) => completions::run(global, args),
         Command::Features => features::run(global),
         Command::Man(args) => man::run(global, args),
+        Command::Monitor(args) => monitor::run(global, args),
         Command::Spec(args) => spec::run(global, args),
         Command::TestMemory(args) => test_memory::run(global, args),
         other => anyhow::bail!("{other:?} is not available"),

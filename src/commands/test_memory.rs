@@ -187,7 +187,7 @@ impl View {
 }
 
 /// The width of the terminal as the shell exports it, or the usual one.
-fn columns() -> usize {
+pub fn columns() -> usize {
     std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).filter(|n| *n >= 20).unwrap_or(80)
 }
 

@@ -5,11 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::time::TimeSpec;
-use nix::sys::timer::TimerSetTimeFlags;
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags};
+use nix::sys::timerfd::TimerFd;
 use nix::unistd::Pid;
 
 use super::error::ProofError;
@@ -17,6 +13,7 @@ use super::evidence::{Sample, Stop};
 use super::plan::Plan;
 use super::worker::{Reply, Worker};
 use crate::cgroup::Meter;
+use crate::poll::{SignalGuard, ticker};
 use crate::sys::worker::pidfd_open;
 
 /// How often usage is sampled.
@@ -31,51 +28,6 @@ const STALL_AFTER: Duration = Duration::from_secs(4);
 
 /// Samples kept; when there are more, every other one goes.
 const MAX_SAMPLES: usize = 600;
-
-/// Signals that end a proof in order.
-const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
-
-/// Keeps signals that end a proof in a descriptor; they are delivered as before when it is dropped.
-#[derive(Debug)]
-pub struct SignalGuard {
-    fd: SignalFd,
-    before: SigSet,
-}
-
-impl SignalGuard {
-    /// Blocks SIGINT, SIGTERM and SIGHUP from here on.
-    pub fn new() -> io::Result<Self> {
-        let mask = ENDING.into_iter().collect::<SigSet>();
-        let before = SigSet::thread_get_mask()?;
-        mask.thread_block()?;
-        let fd = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        Ok(Self { fd, before })
-    }
-
-    /// True where a signal came that ends the work; it is taken.
-    pub fn caught(&self) -> bool {
-        matches!(self.fd.read_signal(), Ok(Some(_)))
-    }
-}
-
-impl AsFd for SignalGuard {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-impl Drop for SignalGuard {
-    fn drop(&mut self) {
-        let _ = self.before.thread_set_mask();
-    }
-}
-
-/// A timer that ticks at each sample.
-pub fn ticker(every: Duration) -> io::Result<TimerFd> {
-    let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
-    timer.set(Expiration::Interval(TimeSpec::from_duration(every)), TimerSetTimeFlags::empty())?;
-    Ok(timer)
-}
 
 /// A look at usage and swap, and who might die; given by the engine, which knows the cgroups.
 pub trait Watched {

@@ -1,1 +1,1 @@
-//! Placeholder to be written with the monitor.
+//! The checklist in words.

@@ -60,6 +60,12 @@ impl TestCgroup {
         Some(cgroup)
     }
 
+    /// A limit that takes a while to fill, and that this machine has room for.
+    pub fn large() -> Option<Self> {
+        let available = rt::proof::hostmem::Host::read().unwrap().mem_available_bytes / MIB;
+        Self::limited((available / 4).min(2000))
+    }
+
     pub fn unlimited() -> Option<Self> {
         let (version, mount) = hierarchy()?;
         static NEXT: AtomicU32 = AtomicU32::new(0);

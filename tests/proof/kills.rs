@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rt::cgroup::Version;
 use rt::proof::{Verdict, prove};
 
-use crate::cgroup::{MIB, TestCgroup, alive, proved, wait_until};
+use crate::cgroup::{MIB, TestCgroup, alive, needs, proved, wait_until};
 
 /// The first process of the cgroup that is none of `known`.
 fn newcomer(cgroup: &TestCgroup, known: &[Pid]) -> Option<Pid> {
@@ -72,9 +73,84 @@ fn a_victim_that_grows_during_the_proof_stops_it() {
     assert!(cgroup.processes().contains(&holder) && alive(init));
 }
 
+/// Changes the limit of `changed` at the first sample of a proof of `cgroup`, and says what was found.
+fn proved_while_limit_becomes(cgroup: &TestCgroup, changed: &TestCgroup, init: Pid, limit: &str) -> Verdict {
+    let mut done = false;
+    let mut request = cgroup.request(init);
+    // The first sample comes when the first side is complete, or earlier.
+    request.target_bytes = Some(420 * MIB);
+    let outcome = prove(&request, &mut |_| {
+        if !std::mem::replace(&mut done, true) {
+            changed.write(["memory.limit_in_bytes", "memory.max"], limit);
+        }
+    })
+    .unwrap();
+    assert!(done && alive(init), "{:?}", outcome.decision);
+    outcome.decision.verdict
+}
+
+#[test]
+fn a_limit_that_goes_away_is_not_enforced() {
+    let Some(mut cgroup) = TestCgroup::limited(400) else { return };
+    let init = cgroup.sleeper();
+    let none = if cgroup.version == Version::V1 { "-1" } else { "max" };
+    assert_eq!(proved_while_limit_becomes(&cgroup, &cgroup, init, none), Verdict::NotEnforced);
+}
+
+#[test]
+fn a_limit_that_shrinks_kills_early() {
+    let Some(mut cgroup) = TestCgroup::limited(400) else { return };
+    let init = cgroup.sleeper();
+    let less = (300 * MIB).to_string();
+    assert_eq!(proved_while_limit_becomes(&cgroup, &cgroup, init, &less), Verdict::KilledEarly);
+}
+
+#[test]
+fn a_limit_above_that_shrinks_kills_in_its_own_name() {
+    let Some(pod) = TestCgroup::limited(500) else { return };
+    let mut container = pod.child("container");
+    container.limit(400);
+    let init = container.sleeper();
+    let less = (300 * MIB).to_string();
+    assert_eq!(proved_while_limit_becomes(&container, &pod, init, &less), Verdict::KilledByAncestor);
+}
+
+#[test]
+fn memory_high_throttles() {
+    let Some(mut cgroup) = TestCgroup::limited(64) else { return };
+    if cgroup.version == Version::V1 {
+        return needs("cgroup v2");
+    }
+    cgroup.write(["", "memory.high"], &(32 * MIB).to_string());
+    let init = cgroup.sleeper();
+    let mut request = cgroup.request(init);
+    let outcome = proved(&request);
+    assert_eq!(outcome.decision.verdict, Verdict::Throttled, "{:?}", outcome.decision);
+    assert!(outcome.record.duration_us < 10_000_000, "it does not wait for the deadline");
+    request.target_bytes = Some(16 * MIB);
+    assert_eq!(proved(&request).decision.verdict, Verdict::WithinLimit, "below memory.high");
+}
+
+#[test]
+fn swap_takes_what_is_above_the_limit() {
+    let Some(mut cgroup) = TestCgroup::limited(32) else { return };
+    let host = rt::proof::hostmem::Host::read().unwrap();
+    if host.swap_free_bytes < 100 * MIB {
+        return needs("100 MiB of free swap");
+    }
+    let init = cgroup.sleeper();
+    let mut request = cgroup.request(init);
+    let outcome = proved(&request);
+    assert_eq!(outcome.decision.verdict, Verdict::SpilledToSwap, "{:?}", outcome.decision);
+    // Without swap of its own, the same limit kills.
+    cgroup.write(["memory.memsw.limit_in_bytes", "memory.swap.max"], if cgroup.version == Version::V1 { "33554432" } else { "0" });
+    request.target_bytes = None;
+    assert_eq!(proved(&request).decision.verdict, Verdict::Enforced);
+}
+
 #[test]
 fn sigint_ends_a_proof_in_order() {
-    let Some(mut cgroup) = TestCgroup::limited(2000) else { return };
+    let Some(mut cgroup) = TestCgroup::large() else { return };
     let init = cgroup.sleeper();
     let prover = command(init).stdout(Stdio::piped()).spawn().unwrap();
     wait_until("the worker", || newcomer(&cgroup, &[init]).is_some());
@@ -87,7 +163,7 @@ fn sigint_ends_a_proof_in_order() {
 
 #[test]
 fn no_worker_outlives_its_prover() {
-    let Some(mut cgroup) = TestCgroup::limited(2000) else { return };
+    let Some(mut cgroup) = TestCgroup::large() else { return };
     let init = cgroup.sleeper();
     let mut prover = command(init).stdout(Stdio::null()).spawn().unwrap();
     wait_until("the worker", || newcomer(&cgroup, &[init]).is_some());
