@@ -10,6 +10,7 @@ pub mod monitor;
 pub mod proof_subject;
 pub mod spec;
 pub mod test_memory;
+pub mod verify;
 pub mod version;
 pub mod worker;
 
@@ -63,6 +64,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::Monitor(args) => monitor::run(global, args),
         Command::Spec(args) => spec::run(global, args),
         Command::TestMemory(args) => test_memory::run(global, args),
+        Command::Verify(args) => verify::run(global, args),
         other => anyhow::bail!("{other:?} is not available"),
     }
 }

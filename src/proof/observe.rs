@@ -22,8 +22,9 @@ pub const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 /// How often the likeliest victim is looked for again.
 const VICTIMS_EVERY: Duration = Duration::from_millis(100);
 
-/// Without this much progress in [`STALL_AFTER`] while memory.high is exceeded, the worker is throttled.
-const STALL_BYTES: u64 = 1 << 20;
+/// Without this much progress in [`STALL_AFTER`] while memory.high is exceeded, the worker is throttled. The kernel
+/// then sleeps up to 2 s in each call that charges (mem_cgroup_handle_over_high): one step a call.
+const STALL_BYTES: u64 = 4 << 20;
 const STALL_AFTER: Duration = Duration::from_secs(4);
 
 /// Samples kept; when there are more, every other one goes.

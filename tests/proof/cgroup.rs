@@ -73,11 +73,26 @@ impl TestCgroup {
         let dir = mount.join(name);
         fs::create_dir(&dir).unwrap();
         let records = tempfile::tempdir().unwrap();
-        Some(Self { version, dir, mount, children: Vec::new(), records })
+        let cgroup = Self { version, dir, mount, children: Vec::new(), records };
+        cgroup.forbid_swap();
+        Some(cgroup)
     }
 
     pub fn limit(&self, mib: u64) {
         self.write(["memory.limit_in_bytes", "memory.max"], &(mib * MIB).to_string());
+    }
+
+    /// On a machine with swap, limits would hold by swapping.
+    pub fn forbid_swap(&self) {
+        if self.version == Version::V1 {
+            self.write(["memory.swappiness", ""], "0");
+        } else if self.dir.join("memory.swap.max").exists() {
+            self.write(["", "memory.swap.max"], "0");
+        }
+    }
+
+    pub fn allow_swap(&self) {
+        self.write(["memory.swappiness", "memory.swap.max"], if self.version == Version::V1 { "60" } else { "max" });
     }
 
     /// Writes the file that this version has for it.

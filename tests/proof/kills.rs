@@ -138,13 +138,13 @@ fn swap_takes_what_is_above_the_limit() {
     if host.swap_free_bytes < 100 * MIB {
         return needs("100 MiB of free swap");
     }
+    cgroup.allow_swap();
     let init = cgroup.sleeper();
-    let mut request = cgroup.request(init);
+    let request = cgroup.request(init);
     let outcome = proved(&request);
     assert_eq!(outcome.decision.verdict, Verdict::SpilledToSwap, "{:?}", outcome.decision);
-    // Without swap of its own, the same limit kills.
-    cgroup.write(["memory.memsw.limit_in_bytes", "memory.swap.max"], if cgroup.version == Version::V1 { "33554432" } else { "0" });
-    request.target_bytes = None;
+    // Without swap, the same limit kills.
+    cgroup.forbid_swap();
     assert_eq!(proved(&request).decision.verdict, Verdict::Enforced);
 }
 
