@@ -19,7 +19,7 @@ impl ExitStatus {
     pub const INIT_DIED: Self = Self(5);
     /// A proof command failed by itself.
     pub const PROVER_FAILURE: Self = Self(125);
-    /// `run` or `exec` failed before the process ran (as runc does).
+    /// `exec` failed before the process ran (as in runc).
     pub const RUN_FAILURE: Self = Self(255);
 }
 

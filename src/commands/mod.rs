@@ -15,6 +15,7 @@ pub mod list;
 pub mod man;
 pub mod monitor;
 pub mod pause;
+pub mod proof_subject;
 pub mod ps;
 pub mod restore;
 pub mod resume;

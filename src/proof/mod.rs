@@ -1,1 +1,32 @@
-//! The memory prover.
+//! The memory prover: does a container's limit hold? Facts → preflight → plan → worker, observed → evidence →
+//! verdict → record. No printing and no argument types here; a container is a pid, a cgroup and two folders.
+
+pub mod asked;
+pub mod budget;
+pub mod engine;
+pub mod error;
+pub mod evidence;
+pub mod facts;
+pub mod hostmem;
+pub mod journal;
+pub mod observe;
+pub mod plan;
+pub mod preflight;
+pub mod record;
+pub mod refusal;
+pub mod request;
+pub mod strategy;
+pub mod verdict;
+pub mod victims;
+pub mod worker;
+
+pub use engine::{Assessment, Outcome, assess, prove};
+pub use error::ProofError;
+pub use evidence::{Evidence, Sample, Stop};
+pub use facts::Facts;
+pub use plan::Plan;
+pub use record::Record;
+pub use refusal::{Reason, Refusal};
+pub use request::{Asked, Request, Status, Subject};
+pub use strategy::Strategy;
+pub use verdict::{Decision, Verdict, decide};

@@ -3,6 +3,7 @@
 
 pub mod cgroups;
 pub mod criu;
+pub mod default_bundle;
 pub mod hooks;
 pub mod intel_rdt;
 pub mod network;

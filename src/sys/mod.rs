@@ -3,8 +3,10 @@
 
 pub mod criu;
 pub mod kill;
+pub mod memory;
 pub mod mount;
 pub mod process;
 pub mod seccomp;
 #[cfg(test)]
 pub mod testing;
+pub mod worker;

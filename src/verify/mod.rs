@@ -1,1 +1,198 @@
-//! The whole checklist.
+//! The checklist: makes a container with limits, has the kernel confirm them, proves them, and takes it away again.
+//! The steps carry the names of the shell test they replace; each holds one or more checks.
+
+mod container;
+mod memory;
+mod runtime;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+pub use runtime::Runtime;
+
+use crate::cgroup::CgroupError;
+use crate::cgroup::host::{self, HostSetup};
+use crate::poll::SignalGuard;
+use crate::units::MIB;
+
+/// The limits of the container that is made.
+pub const LIMIT_BYTES: u64 = 128 * MIB;
+pub const CPU_PERCENT: u64 = 25;
+/// Written below the limit, and above it.
+pub const WITHIN_BYTES: u64 = 64 * MIB;
+pub const ABOVE_BYTES: u64 = 150 * MIB;
+
+/// What makes the checklist itself fail.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    #[error("cannot detect how cgroups are set up")]
+    Host(#[from] CgroupError),
+    #[error("cannot make a folder to work in at '{}'", path.display())]
+    Folder { path: PathBuf, source: io::Error },
+    #[error("cannot watch for signals")]
+    Signals(#[source] io::Error),
+}
+
+/// The steps, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    Create,
+    CgroupSetup,
+    Monitoring,
+    Within,
+    Above,
+    Tracking,
+    Cleanup,
+}
+
+impl Step {
+    /// The step as a title.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Create => "Create a test container with memory limits",
+            Self::CgroupSetup => "Verify cgroup setup and memory limit configuration",
+            Self::Monitoring => "Test basic memory monitoring",
+            Self::Within => "Test memory allocation within limits",
+            Self::Above => "Test memory stress that may trigger OOM",
+            Self::Tracking => "Demonstrate real-time memory usage tracking",
+            Self::Cleanup => "Delete the container and leave nothing behind",
+        }
+    }
+}
+
+/// Whether a check holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mark {
+    Pass,
+    Fail,
+    /// Could not be made here, or not after what failed before.
+    Skip,
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pass => "✓",
+            Self::Fail => "✗",
+            Self::Skip => "–",
+        })
+    }
+}
+
+/// One line of the checklist.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    pub step: Step,
+    /// A stable name.
+    pub name: &'static str,
+    pub mark: Mark,
+    /// What was seen.
+    pub why: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// What a check says when it is made: what was seen, or what is wrong and what can be done.
+pub(crate) type Seen = Result<String, Wrong>;
+
+/// Why a check does not hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    pub why: String,
+    pub hint: Option<String>,
+}
+
+impl Wrong {
+    pub fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), hint: None }
+    }
+
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// An error with its causes.
+    pub fn from_error(error: &dyn std::error::Error) -> Self {
+        let mut why = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            why += &format!(": {error}");
+            cause = error.source();
+        }
+        Self::new(why)
+    }
+}
+
+/// The whole checklist, filled in.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    pub runtime: PathBuf,
+    pub kernel: String,
+    pub host: HostSetup,
+    pub checks: Vec<Check>,
+    /// True only if every check holds.
+    pub passed: bool,
+}
+
+/// The checklist while it is being filled in; told line by line.
+pub(crate) struct List<'a> {
+    checks: Vec<Check>,
+    signals: SignalGuard,
+    interrupted: bool,
+    tell: &'a mut dyn FnMut(&Check),
+}
+
+impl List<'_> {
+    /// Makes a check and says what it saw; `false` where it does not hold.
+    pub fn check(&mut self, step: Step, name: &'static str, make: impl FnOnce() -> Seen) -> bool {
+        self.interrupted |= self.signals.caught();
+        if self.interrupted && step != Step::Cleanup {
+            self.skip(step, name, "interrupted");
+            return false;
+        }
+        let (mark, why, hint) = match make() {
+            Ok(why) => (Mark::Pass, why, None),
+            Err(wrong) => (Mark::Fail, wrong.why, wrong.hint),
+        };
+        self.add(Check { step, name, mark, why, hint });
+        mark == Mark::Pass
+    }
+
+    /// Says that a check was not made.
+    pub fn skip(&mut self, step: Step, name: &'static str, why: &str) {
+        self.add(Check { step, name, mark: Mark::Skip, why: why.to_owned(), hint: None });
+    }
+
+    fn add(&mut self, check: Check) {
+        (self.tell)(&check);
+        self.checks.push(check);
+    }
+}
+
+/// Detects how this host's cgroups are set up.
+pub fn detect() -> Result<HostSetup, VerifyError> {
+    Ok(host::detect()?)
+}
+
+/// Goes through the checklist with `runtime`; `tell` is told each check as it is made. What was made is taken away
+/// again, also after a failed check and after SIGINT.
+pub fn run(runtime: &Runtime, host: HostSetup, tell: &mut dyn FnMut(&Check)) -> Result<Report, VerifyError> {
+    let signals = SignalGuard::new().map_err(VerifyError::Signals)?;
+    let folder = runtime::Folder::make()?;
+    let mut list = List { checks: Vec::new(), signals, interrupted: false, tell };
+    container::go_through(runtime, &folder, &mut list);
+    let checks = list.checks;
+    Ok(Report {
+        runtime: runtime.program.clone(),
+        kernel: crate::proof::hostmem::Host::read().map_or_else(|_| "unknown".to_owned(), |host| host.kernel),
+        host,
+        passed: !checks.is_empty() && checks.iter().all(|check| check.mark == Mark::Pass),
+        checks,
+    })
+}

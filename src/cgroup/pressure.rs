@@ -1,0 +1,121 @@
+//! Pressure-stall information of memory, and which file tells it for a process.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::error::CgroupError;
+use super::locate::{self, CgroupMount, Version};
+use super::{read, v2};
+
+/// One reading of a `memory.pressure` file (Documentation/accounting/psi.rst).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Pressure {
+    /// Percent of the last 10 s in which some task waited for memory.
+    pub some_avg10: f64,
+    /// Time in which some task waited, in microseconds since the cgroup was made.
+    pub some_total_us: u64,
+    /// Percent of the last 10 s in which all tasks waited.
+    pub full_avg10: f64,
+    /// Time in which all tasks waited, in microseconds since the cgroup was made.
+    pub full_total_us: u64,
+}
+
+impl Pressure {
+    /// Reads the file's text; `None` where it holds no `some` line.
+    pub fn parse(text: &str) -> Option<Self> {
+        let line = |kind: &str| text.lines().find_map(|l| l.strip_prefix(kind)?.strip_prefix(' '));
+        let field = |line: &str, key: &str| {
+            line.split(' ').find_map(|part| Some(part.strip_prefix(key)?.strip_prefix('=')?.to_owned()))
+        };
+        let some = line("some")?;
+        let full = line("full").unwrap_or_default();
+        Some(Self {
+            some_avg10: field(some, "avg10")?.parse().ok()?,
+            some_total_us: field(some, "total")?.parse().ok()?,
+            full_avg10: field(full, "avg10").and_then(|v| v.parse().ok()).unwrap_or(0.0),
+            full_total_us: field(full, "total").and_then(|v| v.parse().ok()).unwrap_or(0),
+        })
+    }
+}
+
+/// Whose pressure a source tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PressureScope {
+    /// The container's cgroup; on a hybrid host its cgroup of the unified hierarchy, where the kernel
+    /// records pressure under a v1 limit too.
+    Cgroup,
+    /// The whole host: nothing narrower exists.
+    Host,
+}
+
+/// The file that tells pressure for a process, kept open.
+#[derive(Debug)]
+pub struct PressureSource {
+    pub scope: PressureScope,
+    file: read::Kept,
+}
+
+impl PressureSource {
+    /// The narrowest source for `pid`: its unified cgroup, unless that is the root, which is the host's.
+    pub fn of(pid: i32) -> Result<Option<Self>, CgroupError> {
+        let membership = locate::membership_of(pid)?;
+        Self::open(unified_dir(&membership, &locate::mounts()?).as_deref(), Path::new("/proc/pressure/memory"))
+    }
+
+    fn open(cgroup_dir: Option<&Path>, host: &Path) -> Result<Option<Self>, CgroupError> {
+        if let Some(dir) = cgroup_dir {
+            if let Some(file) = read::Kept::open_if_there(dir.join(v2::PRESSURE))? {
+                let source = Self { scope: PressureScope::Cgroup, file };
+                // With PSI off the file is there and each read fails.
+                if source.read().is_ok() {
+                    return Ok(Some(source));
+                }
+            }
+        }
+        let Some(file) = read::Kept::open_if_there(host.to_owned())? else { return Ok(None) };
+        let source = Self { scope: PressureScope::Host, file };
+        Ok(source.read().is_ok().then_some(source))
+    }
+
+    /// The pressure now.
+    pub fn read(&self) -> Result<Pressure, CgroupError> {
+        self.file.with_text(Pressure::parse, "pressure-stall information")
+    }
+}
+
+/// The folder of the process in the unified hierarchy; `None` at its root or where none is mounted.
+fn unified_dir(membership: &str, mounts: &[CgroupMount]) -> Option<PathBuf> {
+    // No v1 controller has an empty name, so this asks for the `0::` line.
+    let location = locate::locate_in(membership, mounts, "").ok()?;
+    (location.version == Version::V2 && location.path != "/").then_some(location.dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_lines_are_read() {
+        let text = "some avg10=1.50 avg60=0.00 avg300=0.00 total=698\nfull avg10=0.25 avg60=0.00 avg300=0.00 total=483\n";
+        let want = Pressure { some_avg10: 1.5, some_total_us: 698, full_avg10: 0.25, full_total_us: 483 };
+        assert_eq!(Pressure::parse(text), Some(want));
+        assert_eq!(Pressure::parse(""), None);
+        assert_eq!(Pressure::parse("some avg10=x total=1"), None);
+    }
+
+    #[test]
+    fn the_host_stands_in_only_where_the_cgroup_has_none() {
+        let tmp = tempfile::tempdir().unwrap();
+        let host = tmp.path().join("host");
+        assert!(PressureSource::open(Some(tmp.path()), &host).unwrap().is_none());
+        let text = "some avg10=0.00 avg60=0.00 avg300=0.00 total=1\n";
+        std::fs::write(&host, text).unwrap();
+        let source = PressureSource::open(Some(tmp.path()), &host).unwrap().unwrap();
+        assert_eq!(source.scope, PressureScope::Host);
+        std::fs::write(tmp.path().join(v2::PRESSURE), text).unwrap();
+        let source = PressureSource::open(Some(tmp.path()), &host).unwrap().unwrap();
+        assert_eq!(source.scope, PressureScope::Cgroup);
+    }
+}

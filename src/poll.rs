@@ -1,0 +1,56 @@
+//! What a poll loop waits for beside its own work: ticks, and signals that end it in order.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::time::TimeSpec;
+use nix::sys::timer::TimerSetTimeFlags;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags};
+
+/// Signals that end a proof or a live view in order.
+const ENDING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
+/// Keeps signals that end the work in a descriptor; they are delivered as before when it is dropped.
+#[derive(Debug)]
+pub struct SignalGuard {
+    fd: SignalFd,
+    before: SigSet,
+}
+
+impl SignalGuard {
+    /// Blocks SIGINT, SIGTERM and SIGHUP from here on.
+    pub fn new() -> io::Result<Self> {
+        let mask = ENDING.into_iter().collect::<SigSet>();
+        let before = SigSet::thread_get_mask()?;
+        mask.thread_block()?;
+        let fd = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        Ok(Self { fd, before })
+    }
+
+    /// True where a signal came that ends the work; it is taken.
+    pub fn caught(&self) -> bool {
+        matches!(self.fd.read_signal(), Ok(Some(_)))
+    }
+}
+
+impl AsFd for SignalGuard {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for SignalGuard {
+    fn drop(&mut self) {
+        let _ = self.before.thread_set_mask();
+    }
+}
+
+/// A timer that is readable at each tick; `wait` takes the tick and does not block.
+pub fn ticker(every: Duration) -> io::Result<TimerFd> {
+    let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
+    timer.set(Expiration::Interval(TimeSpec::from_duration(every)), TimerSetTimeFlags::empty())?;
+    Ok(timer)
+}

@@ -1,0 +1,323 @@
+//! A proof from beginning to end, whatever door it came through.
+
+use std::time::Instant;
+
+use nix::unistd::Pid;
+
+use super::asked::{self, NotApplied};
+use super::budget::{self, Reservation};
+use super::error::ProofError;
+use super::evidence::{Evidence, Sample, Stop, WithinCheck};
+use super::facts::{Accounting, Facts};
+use super::observe::{Observer, Watched};
+use super::plan::Plan;
+use super::preflight;
+use super::record::Record;
+use super::refusal::{Reason, Refusal};
+use super::request::Request;
+use super::verdict::{Decision, Verdict, decide};
+use super::victims;
+use super::worker::Worker;
+use super::{hostmem, journal};
+use crate::cgroup::limiter::limits_upwards;
+use crate::cgroup::{Meter, locate};
+
+/// What is known before anything is done; `--dry-run` ends here.
+#[derive(Debug)]
+pub struct Assessment {
+    pub facts: Facts,
+    /// The limit that was asked for and is not there: the proof's result already.
+    pub not_applied: Option<NotApplied>,
+    pub plan: Option<Plan>,
+    pub refusals: Vec<Refusal>,
+}
+
+impl Assessment {
+    /// The decision that stands without a worker; `None` where the proof may be made.
+    pub fn decision(&self) -> Option<Decision> {
+        if let Some(finding) = self.not_applied {
+            return Some(Decision {
+                verdict: Verdict::NotEnforced,
+                reason: Some("limit-not-applied"),
+                sentence: finding.sentence(),
+                hint: Some("look for missing delegation of the memory controller, or a runtime that ignores it".into()),
+            });
+        }
+        let first = self.refusals.first()?;
+        Some(Decision {
+            verdict: Verdict::Refused,
+            reason: Some(first.reason.name()),
+            sentence: first.sentence.clone(),
+            hint: first.hint.clone(),
+        })
+    }
+}
+
+/// The result of a proof.
+#[derive(Debug)]
+pub struct Outcome {
+    pub assessment: Assessment,
+    pub decision: Decision,
+    pub record: Record,
+    /// A record that could not be written; the verdict stands.
+    pub record_error: Option<ProofError>,
+}
+
+/// Gathers the facts, compares, predicts and looks for refusals. Changes nothing.
+pub fn assess(request: &Request) -> Result<Assessment, ProofError> {
+    let dir = request.lock_dir.clone().unwrap_or_else(budget::usual_dir);
+    assess_beside(request, budget::reserved(&dir))
+}
+
+fn assess_beside(request: &Request, reserved_bytes: u64) -> Result<Assessment, ProofError> {
+    let facts = Facts::gather(&request.subject)?;
+    let live = facts.status != super::request::Status::Stopped;
+    let effective = facts.accounting.as_ref().and_then(Accounting::effective_limit);
+    let not_applied = live
+        .then(|| asked::compare(request.asked, effective, facts.host.page_size).err())
+        .flatten();
+    let plan = Plan::make(&facts, request);
+    let refusals = preflight::refusals(&facts, request, plan.as_ref(), reserved_bytes);
+    Ok(Assessment { facts, not_applied, plan, refusals })
+}
+
+/// Makes the proof: `see` is told every sample. The worker is gone when this returns, whatever happened.
+pub fn prove(request: &Request, see: &mut dyn FnMut(&Sample)) -> Result<Outcome, ProofError> {
+    let began = Instant::now();
+    let mut assessment = assess(request)?;
+    let mut held = None;
+    if assessment.decision().is_none() {
+        match reserve(request, &assessment)? {
+            Ok(reservation) => {
+                // Again, beside the proofs that were begun meanwhile.
+                assessment = assess_beside(request, reservation.others_bytes)?;
+                held = Some(reservation);
+            }
+            Err(busy) => assessment.refusals.push(busy),
+        }
+    }
+    let mut record = Record::begin(request, &assessment.facts, assessment.plan.as_ref());
+    record.refusals.clone_from(&assessment.refusals);
+    let dirs = &request.subject.record_dirs;
+    let mut record_error = None;
+    let decision = match (assessment.decision(), &assessment.plan, &assessment.facts.accounting) {
+        (Some(decision), ..) => decision,
+        (None, Some(plan), Some(accounting)) => {
+            record_error = journal::append(dirs, &record).err();
+            match execute(request, plan.clone(), accounting, &mut record, see) {
+                Ok(decision) => decision,
+                Err(e) => {
+                    let failed = failure(&e);
+                    record.conclude(&failed, began.elapsed());
+                    let _ = journal::append(dirs, &record);
+                    return Err(e);
+                }
+            }
+        }
+        (None, ..) => unaccounted(),
+    };
+    drop(held);
+    record.conclude(&decision, began.elapsed());
+    let record_error = journal::append(dirs, &record).err().or(record_error);
+    Ok(Outcome { assessment, decision, record, record_error })
+}
+
+/// Without accounting there is no limit to plan with, so preflight has refused already; kept total.
+fn unaccounted() -> Decision {
+    Decision {
+        verdict: Verdict::Refused,
+        reason: Some(Reason::Unlimited.name()),
+        sentence: "the kernel accounts no memory for it".to_owned(),
+        hint: None,
+    }
+}
+
+fn failure(error: &ProofError) -> Decision {
+    Decision {
+        verdict: Verdict::ProverFailed,
+        reason: Some("error"),
+        sentence: error.to_string(),
+        hint: None,
+    }
+}
+
+fn reserve(request: &Request, assessment: &Assessment) -> Result<Result<Reservation, Refusal>, ProofError> {
+    let dir = request.lock_dir.clone().unwrap_or_else(budget::usual_dir);
+    let bytes = assessment.plan.as_ref().map_or(0, |plan| plan.ceiling_bytes);
+    let busy = || {
+        Refusal::new(Reason::Busy, "another proof of the same cgroup is running", "try again when it has ended")
+    };
+    let Some(accounting) = &assessment.facts.accounting else { return Ok(Err(busy())) };
+    Ok(budget::reserve(&dir, &accounting.cgroup, bytes)?.ok_or_else(busy))
+}
+
+/// The meters of one proof.
+struct Meters {
+    /// Where the worker is charged.
+    own: Meter,
+    /// The limiter; the same cgroup in the usual case.
+    limiter: Meter,
+    /// Limits above the limiter.
+    above: Vec<Meter>,
+    before_swap: u64,
+    before_high: u64,
+    limit_bytes: u64,
+    swap_room_bytes: u64,
+    limiter_cgroup: crate::cgroup::MemoryCgroup,
+    worker: i32,
+    allow_kill_container: bool,
+}
+
+impl Meters {
+    fn open(request: &Request, plan: &Plan, accounting: &Accounting, worker: i32) -> Result<Self, ProofError> {
+        let limiter_cgroup = accounting.limiter.as_ref().map_or(&accounting.cgroup, |l| &l.cgroup).clone();
+        let own = Meter::open(&accounting.cgroup)?;
+        let above = limits_upwards(&accounting.cgroup)?
+            .iter()
+            .filter(|limit| limit.cgroup.dir != limiter_cgroup.dir)
+            .map(|limit| Meter::open(&limit.cgroup))
+            .collect::<Result<_, _>>()?;
+        let before = own.read()?;
+        Ok(Self {
+            limiter: Meter::open(&limiter_cgroup)?,
+            above,
+            before_swap: before.swap_bytes,
+            before_high: before.high,
+            limit_bytes: plan.limit_bytes.unwrap_or(u64::MAX),
+            swap_room_bytes: plan.swap_room_bytes,
+            limiter_cgroup,
+            worker,
+            allow_kill_container: request.allow_kill_container,
+            own,
+        })
+    }
+
+    fn hits_above(&self) -> u64 {
+        self.above.iter().filter_map(|meter| meter.read().ok()).map(|c| c.limit_hits).sum()
+    }
+}
+
+impl Watched for Meters {
+    fn limiter(&self) -> &Meter {
+        &self.limiter
+    }
+
+    fn high_hits(&self) -> u64 {
+        self.own.read().map_or(0, |c| c.high.saturating_sub(self.before_high))
+    }
+
+    fn swapped_bytes(&self) -> u64 {
+        if self.swap_room_bytes == 0 {
+            return 0;
+        }
+        self.own.read().map_or(0, |c| c.swap_bytes.saturating_sub(self.before_swap))
+    }
+
+    fn endangered(&self, touched: u64) -> bool {
+        if self.allow_kill_container || self.limit_bytes == u64::MAX {
+            return false;
+        }
+        let Ok(usage) = self.limiter.usage() else { return false };
+        let at_limit = touched + self.limit_bytes.saturating_sub(usage);
+        let total = self.limit_bytes + self.swap_room_bytes;
+        victims::candidates(&self.limiter_cgroup, Some(self.worker))
+            .is_ok_and(|others| victims::endangered(&others, at_limit, total).is_some())
+    }
+}
+
+fn execute(
+    request: &Request,
+    mut plan: Plan,
+    accounting: &Accounting,
+    record: &mut Record,
+    see: &mut dyn FnMut(&Sample),
+) -> Result<Decision, ProofError> {
+    let mut worker = Worker::spawn(&request.worker_program, plan.strategy, plan.ceiling_bytes)?;
+    let meters = Meters::open(request, &plan, accounting, worker.pid())?;
+    worker.join(&accounting.location.dir)?;
+    let before = meters.own.read()?;
+    let limiter_before = meters.limiter.read()?;
+    let above_before = meters.hits_above();
+    plan.rebase(limiter_before.usage_bytes);
+    let mut observer = Observer::start(request.subject.init, &plan)?;
+    let (stop, within) = run_sides(&plan, &mut worker, &meters, &mut observer, see)?;
+    if stop != Stop::WorkerEnded {
+        worker.kill().map_err(|source| ProofError::Observe { what: "kill of the worker", source })?;
+    }
+    let worker_end = worker.reap().map_err(|source| ProofError::Observe { what: "wait for the worker", source })?;
+    // The counters are right as soon as the death is reported (48 of 48 runs): no sleep.
+    let after = meters.own.read()?;
+    let evidence = Evidence {
+        stop,
+        worker_end,
+        touched_bytes: worker.touched(),
+        within,
+        init_alive: request.subject.init.is_none_or(is_alive),
+        before,
+        after,
+        limiter_hits: meters.limiter.read()?.limit_hits.saturating_sub(limiter_before.limit_hits),
+        ancestor_hits: meters.hits_above().saturating_sub(above_before),
+        swapped_bytes: observer.swapped_bytes,
+        others_grew_bytes: observer.others_grew_bytes,
+        samples: std::mem::take(&mut observer.samples),
+    };
+    record.observed(&plan, worker.pid(), &evidence);
+    Ok(decide(&plan, &evidence))
+}
+
+/// First below the limit, where it must fit and be accounted; then on to the target.
+fn run_sides(
+    plan: &Plan,
+    worker: &mut Worker,
+    meters: &Meters,
+    observer: &mut Observer,
+    see: &mut dyn FnMut(&Sample),
+) -> Result<(Stop, Option<WithinCheck>), ProofError> {
+    let usage_before_bytes = plan.usage_before_bytes;
+    let stop = side(plan, plan.within_bytes, worker, meters, observer, see)?;
+    if stop != Stop::Filled {
+        return Ok((stop, None));
+    }
+    let within = Some(WithinCheck {
+        written_bytes: worker.touched(),
+        usage_before_bytes,
+        usage_after_bytes: meters.limiter.usage()?,
+        worker_bytes: resident(worker.pid()),
+    });
+    if plan.ceiling_bytes <= plan.within_bytes {
+        return Ok((stop, within));
+    }
+    // The last look before the limit: from here on somebody will be killed.
+    if plan.reaches_limit() && meters.endangered(worker.touched()) {
+        return Ok((Stop::VictimUnsafe, within));
+    }
+    Ok((side(plan, plan.ceiling_bytes, worker, meters, observer, see)?, within))
+}
+
+fn side(
+    plan: &Plan,
+    to: u64,
+    worker: &mut Worker,
+    meters: &Meters,
+    observer: &mut Observer,
+    see: &mut dyn FnMut(&Sample),
+) -> Result<Stop, ProofError> {
+    // A worker that has gone meanwhile shows on its pidfd.
+    let _ = worker.order(to, plan.step_bytes, plan.fine_from_bytes());
+    observer.wait(worker, meters, see)
+}
+
+/// Resident memory of a process, in bytes; 0 where it has gone.
+fn resident(pid: i32) -> u64 {
+    std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .ok()
+        .and_then(|status| hostmem::kib_field(&status, "RssAnon"))
+        .unwrap_or(0)
+}
+
+/// True while the process runs in a cgroup: a zombie's is read as well, so its state counts.
+fn is_alive(pid: Pid) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    locate::membership_of(pid.as_raw()).is_ok() && !matches!(state, None | Some('Z' | 'X'))
+}

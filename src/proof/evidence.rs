@@ -1,0 +1,86 @@
+//! What was observed of one proof: numbers alone, for the verdict and the record.
+
+use serde::{Deserialize, Serialize};
+
+use super::worker::WorkerEnd;
+use crate::cgroup::Counters;
+
+/// One look at the proof while it ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Since the worker's first byte.
+    pub at_us: u64,
+    /// Written by the worker so far.
+    pub touched_bytes: u64,
+    /// Charged at the limiter.
+    pub usage_bytes: u64,
+}
+
+/// Why observation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stop {
+    /// The worker ended by itself or was killed by somebody else.
+    WorkerEnded,
+    /// The worker wrote all it should and lives.
+    Filled,
+    /// The deadline passed.
+    Deadline,
+    /// No progress, and memory.high was exceeded again and again.
+    Throttled,
+    /// SIGINT, SIGTERM or SIGHUP to the prover.
+    Interrupted,
+    /// A process of the container had become a likelier victim than the worker.
+    VictimUnsafe,
+    /// The container's init ended.
+    InitEnded,
+    /// The worker said that it failed (errno).
+    WorkerFailed { errno: i32 },
+}
+
+/// The check after the first side: did usage rise by what was written?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WithinCheck {
+    pub written_bytes: u64,
+    /// Usage at the limiter, before and after.
+    pub usage_before_bytes: u64,
+    pub usage_after_bytes: u64,
+    /// The worker's resident memory by /proc, for a container that is busy meanwhile.
+    pub worker_bytes: u64,
+}
+
+/// Everything the verdict is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    pub stop: Stop,
+    /// How the worker ended; after [`Stop::Filled`] and the like this is our own SIGKILL.
+    pub worker_end: WorkerEnd,
+    pub touched_bytes: u64,
+    /// `None` where the first side was not completed.
+    pub within: Option<WithinCheck>,
+    pub init_alive: bool,
+    /// The cgroup the worker was in.
+    pub before: Counters,
+    pub after: Counters,
+    /// Hits of the limiter's own limit while the proof ran.
+    pub limiter_hits: u64,
+    /// Hits of limits above the limiter while the proof ran.
+    pub ancestor_hits: u64,
+    /// The highest use of swap seen, above what there was before.
+    pub swapped_bytes: u64,
+    /// The most that others in the container grew by while the worker wrote.
+    pub others_grew_bytes: u64,
+    pub samples: Vec<Sample>,
+}
+
+impl Evidence {
+    /// OOM kills while the proof ran. Tested for `>= 1`, never for equality: memory.oom.group counts twice.
+    pub fn oom_kills(&self) -> u64 {
+        self.after.oom_kill.saturating_sub(self.before.oom_kill)
+    }
+
+    /// How often memory.high was exceeded while the proof ran.
+    pub fn high_hits(&self) -> u64 {
+        self.after.high.saturating_sub(self.before.high)
+    }
+}

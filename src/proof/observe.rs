@@ -1,0 +1,228 @@
+//! One poll over everything that can end a proof: the worker, its socket, the clock, a signal, the container's init.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::timerfd::TimerFd;
+use nix::unistd::Pid;
+
+use super::error::ProofError;
+use super::evidence::{Sample, Stop};
+use super::plan::Plan;
+use super::worker::{Reply, Worker};
+use crate::cgroup::Meter;
+use crate::poll::{SignalGuard, ticker};
+use crate::sys::worker::pidfd_open;
+
+/// How often usage is sampled.
+pub const SAMPLE_EVERY: Duration = Duration::from_millis(20);
+
+/// How often the likeliest victim is looked for again.
+const VICTIMS_EVERY: Duration = Duration::from_millis(100);
+
+/// Without this much progress in [`STALL_AFTER`] while memory.high is exceeded, the worker is throttled. The kernel
+/// then sleeps up to 2 s in each call that charges (mem_cgroup_handle_over_high): one step a call.
+const STALL_BYTES: u64 = 4 << 20;
+const STALL_AFTER: Duration = Duration::from_secs(4);
+
+/// Samples kept; when there are more, every other one goes.
+const MAX_SAMPLES: usize = 600;
+
+/// A look at usage and swap, and who might die; given by the engine, which knows the cgroups.
+pub trait Watched {
+    /// The counters of the limiter.
+    fn limiter(&self) -> &Meter;
+    /// Times memory.high was exceeded so far.
+    fn high_hits(&self) -> u64;
+    /// Swap used now above what there was before, in bytes.
+    fn swapped_bytes(&self) -> u64;
+    /// True where another process would be killed rather than a worker that has `touched` bytes.
+    fn endangered(&self, touched: u64) -> bool;
+}
+
+/// Observes one worker from its first byte on.
+#[derive(Debug)]
+pub struct Observer {
+    signals: SignalGuard,
+    timer: TimerFd,
+    init: Option<OwnedFd>,
+    started: Instant,
+    deadline: Instant,
+    victims_at: Instant,
+    /// Progress, hits of memory.high and time when progress was last enough.
+    progress: (u64, u64, Instant),
+    keep_every: u32,
+    skipped: u32,
+    pub samples: Vec<Sample>,
+    pub swapped_bytes: u64,
+    /// The most that usage was above what the worker explains, over the usage before.
+    pub others_grew_bytes: u64,
+    usage_before: u64,
+    /// How far usage may be ahead of the worker's word: one step being made present, and batched charges.
+    slack: u64,
+}
+
+impl Observer {
+    /// Starts the clocks. `init` is watched too; one that is gone already shows at once.
+    pub fn start(init: Option<Pid>, plan: &Plan) -> Result<Self, ProofError> {
+        let failed = |what| move |source: io::Error| ProofError::Observe { what, source };
+        let now = Instant::now();
+        Ok(Self {
+            signals: SignalGuard::new().map_err(failed("signals"))?,
+            timer: ticker(SAMPLE_EVERY).map_err(failed("sampling timer"))?,
+            init: init.map(pidfd_open).transpose().map_err(failed("process descriptor of init"))?,
+            started: now,
+            deadline: now + plan.deadline,
+            victims_at: now + VICTIMS_EVERY,
+            progress: (0, 0, now),
+            keep_every: 1,
+            skipped: 0,
+            samples: Vec::with_capacity(MAX_SAMPLES),
+            swapped_bytes: 0,
+            others_grew_bytes: 0,
+            usage_before: plan.usage_before_bytes,
+            slack: plan.step_bytes + plan.noise_bytes,
+        })
+    }
+
+    /// Time since the worker's first byte could be written.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Waits until the worker has done its order or something ends the proof. `see` is told every sample.
+    pub fn wait(
+        &mut self,
+        worker: &mut Worker,
+        watched: &dyn Watched,
+        see: &mut dyn FnMut(&Sample),
+    ) -> Result<Stop, ProofError> {
+        loop {
+            let ready = self.poll(worker)?;
+            if ready.signal && self.signals.caught() {
+                return Ok(Stop::Interrupted);
+            }
+            if ready.init {
+                return Ok(Stop::InitEnded);
+            }
+            if ready.socket {
+                match worker.reply() {
+                    Ok(Reply::Done(_)) => {
+                        self.sample(worker, watched, see)?;
+                        return Ok(Stop::Filled);
+                    }
+                    Ok(Reply::Failed(_, errno)) => return Ok(Stop::WorkerFailed { errno }),
+                    // Closed: its death shows on the pidfd in a moment.
+                    _ => return Ok(self.await_end(worker)),
+                }
+            }
+            if ready.ended {
+                return Ok(Stop::WorkerEnded);
+            }
+            if ready.tick {
+                let _ = self.timer.wait();
+                self.sample(worker, watched, see)?;
+                if let Some(stop) = self.judge(worker, watched) {
+                    return Ok(stop);
+                }
+            }
+        }
+    }
+
+    fn poll(&self, worker: &Worker) -> Result<Ready, ProofError> {
+        let mut fds = vec![
+            PollFd::new(worker.pidfd(), PollFlags::POLLIN),
+            PollFd::new(worker.socket(), PollFlags::POLLIN),
+            PollFd::new(self.timer.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+        ];
+        fds.extend(self.init.as_ref().map(|fd| PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(ProofError::Observe { what: "poll", source: e.into() }),
+        }
+        let ready = |i: usize| fds.get(i).is_some_and(|fd| fd.any().unwrap_or(false));
+        Ok(Ready { ended: ready(0), socket: ready(1), tick: ready(2), signal: ready(3), init: ready(4) })
+    }
+
+    /// The socket is closed a little before the pidfd tells (the kernel unmaps in between); waits for it.
+    fn await_end(&self, worker: &Worker) -> Stop {
+        let mut fds = [PollFd::new(worker.pidfd(), PollFlags::POLLIN)];
+        let left = self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(5));
+        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) => Stop::Deadline,
+            _ => Stop::WorkerEnded,
+        }
+    }
+
+    fn sample(
+        &mut self,
+        worker: &Worker,
+        watched: &dyn Watched,
+        see: &mut dyn FnMut(&Sample),
+    ) -> Result<(), ProofError> {
+        let touched_bytes = worker.touched();
+        let usage_bytes = watched.limiter().usage()?;
+        let at_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let sample = Sample { at_us, touched_bytes, usage_bytes };
+        self.swapped_bytes = self.swapped_bytes.max(watched.swapped_bytes());
+        // Usage was read after the progress, so the worker's part is a lower bound only by what it wrote in between.
+        let explained = self.usage_before + worker.touched() / 512 * 513 + self.slack;
+        self.others_grew_bytes = self.others_grew_bytes.max(usage_bytes.saturating_sub(explained));
+        see(&sample);
+        self.keep(sample);
+        Ok(())
+    }
+
+    /// Keeps at most [`MAX_SAMPLES`], evenly spread.
+    fn keep(&mut self, sample: Sample) {
+        self.skipped += 1;
+        if self.skipped < self.keep_every {
+            return;
+        }
+        self.skipped = 0;
+        if self.samples.len() == MAX_SAMPLES {
+            let mut index = 0;
+            self.samples.retain(|_| {
+                index += 1;
+                index % 2 == 0
+            });
+            self.keep_every *= 2;
+        }
+        self.samples.push(sample);
+    }
+
+    /// Whether the time is up, the worker is throttled, or somebody else would die.
+    fn judge(&mut self, worker: &Worker, watched: &dyn Watched) -> Option<Stop> {
+        let now = Instant::now();
+        if now >= self.deadline {
+            return Some(Stop::Deadline);
+        }
+        if now >= self.victims_at {
+            self.victims_at = now + VICTIMS_EVERY;
+            if watched.endangered(worker.touched()) {
+                return Some(Stop::VictimUnsafe);
+            }
+        }
+        let (touched, high, since) = self.progress;
+        if worker.touched() >= touched + STALL_BYTES {
+            self.progress = (worker.touched(), watched.high_hits(), now);
+        } else if now.duration_since(since) >= STALL_AFTER {
+            if watched.high_hits() > high {
+                return Some(Stop::Throttled);
+            }
+            self.progress.2 = now;
+        }
+        None
+    }
+}
+
+struct Ready {
+    ended: bool,
+    socket: bool,
+    tick: bool,
+    signal: bool,
+    init: bool,
+}

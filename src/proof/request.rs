@@ -1,0 +1,128 @@
+//! What a door (command line, hook, verify) asks of the prover.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::strategy::Strategy;
+use crate::units::MIB;
+
+/// The state of the container as its runtime knows it. Frozen is read from the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Created, running, or not known to a runtime of ours (`--pid`, `--cgroup`).
+    Live,
+    Paused,
+    Stopped,
+}
+
+/// Where the worker goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// The memory cgroup of this process.
+    Process(Pid),
+    /// This folder of the memory controller.
+    Folder(PathBuf),
+}
+
+/// The container (or process, or cgroup) whose limit is to be proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// What the user calls it.
+    pub id: String,
+    pub bundle: Option<PathBuf>,
+    /// `None` where a stopped container has no process any more.
+    pub place: Option<Place>,
+    /// The process that must not die; the container's init.
+    pub init: Option<Pid>,
+    pub status: Status,
+    /// Folders that keep the record, each in a file [`super::journal::FILE`].
+    pub record_dirs: Vec<PathBuf>,
+}
+
+impl Subject {
+    /// A process of any runtime (`--pid`).
+    pub fn of_process(pid: Pid) -> Self {
+        Self {
+            id: format!("pid {pid}"),
+            bundle: None,
+            place: Some(Place::Process(pid)),
+            init: Some(pid),
+            status: Status::Live,
+            record_dirs: Vec::new(),
+        }
+    }
+
+    /// A cgroup folder (`--cgroup`).
+    pub fn of_folder(dir: PathBuf) -> Self {
+        Self {
+            id: dir.display().to_string(),
+            bundle: None,
+            place: Some(Place::Folder(dir)),
+            init: None,
+            status: Status::Live,
+            record_dirs: Vec::new(),
+        }
+    }
+}
+
+/// The limit somebody asked for, in bytes, to be compared with the kernel's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// Nobody can tell (`--pid` without `--expect`): the kernel's limit is taken as meant.
+    Unknown,
+    /// No limit was asked for.
+    Unlimited,
+    Limited(u64),
+}
+
+/// What started a proof; recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trigger {
+    Command,
+    Verify,
+    Hook,
+}
+
+/// One proof to be made.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub subject: Subject,
+    pub asked: Asked,
+    /// Bytes to write; `None` crosses the limit.
+    pub target_bytes: Option<u64>,
+    pub strategy: Strategy,
+    pub step_bytes: u64,
+    /// `None`: scaled by the size and the CPU limit.
+    pub timeout: Option<Duration>,
+    /// How much may be written where there is no limit.
+    pub up_to_bytes: Option<u64>,
+    pub allow_kill_container: bool,
+    pub trigger: Trigger,
+    /// The program that has the `__worker` subcommand.
+    pub worker_program: PathBuf,
+    /// Where locks of running proofs are kept; `None` for the usual folder.
+    pub lock_dir: Option<PathBuf>,
+}
+
+impl Request {
+    /// A request with the defaults: sequential, 1 MiB steps, across the limit.
+    pub fn new(subject: Subject, asked: Asked) -> Self {
+        Self {
+            subject,
+            asked,
+            target_bytes: None,
+            strategy: Strategy::Sequential,
+            step_bytes: MIB,
+            timeout: None,
+            up_to_bytes: None,
+            allow_kill_container: false,
+            trigger: Trigger::Command,
+            worker_program: PathBuf::from("/proc/self/exe"),
+            lock_dir: None,
+        }
+    }
+}

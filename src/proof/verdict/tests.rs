@@ -1,0 +1,231 @@
+//! Tables of measured and imagined runs under a limit of 64 MiB.
+
+use std::time::Duration;
+
+use super::*;
+use crate::cgroup::Counters;
+use crate::proof::strategy::Strategy;
+use crate::units::MIB;
+
+const LIMIT: u64 = 64 * MIB;
+
+fn plan(target: u64) -> Plan {
+    let mut plan = Plan {
+        strategy: Strategy::Sequential,
+        step_bytes: MIB,
+        target_bytes: target,
+        ceiling_bytes: target,
+        limit_bytes: Some(LIMIT),
+        high_bytes: None,
+        usage_before_bytes: 0,
+        reclaimable_bytes: 0,
+        swap_room_bytes: 0,
+        predicted_bytes: None,
+        within_bytes: 0,
+        page_size: 4096,
+        noise_bytes: 64 * 4096 * 2,
+        deadline: Duration::from_secs(10),
+    };
+    plan.rebase(0);
+    plan
+}
+
+/// A worker that the limit killed after `touched` bytes.
+fn killed(touched: u64) -> Evidence {
+    Evidence {
+        stop: Stop::WorkerEnded,
+        worker_end: WorkerEnd::Signal(9),
+        touched_bytes: touched,
+        within: None,
+        init_alive: true,
+        before: Counters::default(),
+        after: Counters { oom_kill: 1, limit_hits: 36, ..Counters::default() },
+        limiter_hits: 36,
+        ancestor_hits: 0,
+        swapped_bytes: 0,
+        others_grew_bytes: 0,
+        samples: Vec::new(),
+    }
+}
+
+/// A worker that wrote all it should and lived.
+fn lived(touched: u64) -> Evidence {
+    Evidence {
+        stop: Stop::Filled,
+        after: Counters::default(),
+        limiter_hits: 0,
+        ..killed(touched)
+    }
+}
+
+fn stopped(stop: Stop) -> Evidence {
+    Evidence { stop, ..lived(10 * MIB) }
+}
+
+fn verdict(plan: &Plan, evidence: &Evidence) -> (Verdict, Option<&'static str>) {
+    let decision = decide(plan, evidence);
+    (decision.verdict, decision.reason)
+}
+
+#[test]
+fn measured_deaths_are_enforced() {
+    // v1 and v2 of kernel-memory-facts, and this host with a residue of 240 KiB in use.
+    for touched in [66_973_696, 66_961_408, 66_797_568, LIMIT - MIB] {
+        assert_eq!(verdict(&plan(80 * MIB), &killed(touched)), (Verdict::Enforced, None), "{touched}");
+    }
+}
+
+#[test]
+fn a_group_kill_counts_twice_and_is_still_one_death() {
+    let mut evidence = killed(66_973_696);
+    evidence.after.oom_kill = 2;
+    assert_eq!(verdict(&plan(80 * MIB), &evidence).0, Verdict::Enforced);
+}
+
+#[test]
+fn a_death_far_from_the_prediction_is_early_unless_others_grew() {
+    let mut evidence = killed(40 * MIB);
+    assert_eq!(verdict(&plan(80 * MIB), &evidence).0, Verdict::KilledEarly);
+    evidence.others_grew_bytes = 23 * MIB;
+    assert_eq!(verdict(&plan(80 * MIB), &evidence).0, Verdict::Enforced);
+}
+
+#[test]
+fn a_death_far_above_the_limit_is_no_enforcement() {
+    assert_eq!(verdict(&plan(80 * MIB), &killed(70 * MIB)), (Verdict::NotEnforced, Some("killed-late")));
+    let mut in_swap = killed(70 * MIB);
+    in_swap.swapped_bytes = 8 * MIB;
+    assert_eq!(verdict(&plan(80 * MIB), &in_swap).0, Verdict::Enforced, "the rest was in swap");
+}
+
+#[test]
+fn sigkill_from_outside_is_not_an_oom() {
+    let mut evidence = killed(30 * MIB);
+    evidence.after.oom_kill = 0;
+    assert_eq!(verdict(&plan(80 * MIB), &evidence).0, Verdict::KilledExternally);
+    evidence.worker_end = WorkerEnd::Signal(15);
+    assert_eq!(verdict(&plan(80 * MIB), &evidence).0, Verdict::KilledExternally);
+}
+
+#[test]
+fn a_kill_without_a_hit_of_the_limit_came_from_elsewhere() {
+    let mut evidence = killed(30 * MIB);
+    evidence.limiter_hits = 0;
+    assert_eq!(verdict(&plan(80 * MIB), &evidence), (Verdict::KilledExternally, Some("limit-not-hit")));
+    evidence.ancestor_hits = 1;
+    assert_eq!(verdict(&plan(80 * MIB), &evidence), (Verdict::KilledByAncestor, Some("limit-not-hit")));
+}
+
+#[test]
+fn survivors_are_told_apart_by_where_they_are() {
+    for (target, want) in [
+        (32 * MIB, Verdict::WithinLimit),
+        (62 * MIB, Verdict::WithinLimit),
+        (64 * MIB, Verdict::TooClose),
+        (66 * MIB, Verdict::TooClose),
+        (67 * MIB, Verdict::NotEnforced),
+        (80 * MIB, Verdict::NotEnforced),
+    ] {
+        assert_eq!(verdict(&plan(target), &lived(target)).0, want, "{} MiB", target / MIB);
+    }
+    let swapped = Evidence { swapped_bytes: 16 * MIB, ..lived(80 * MIB) };
+    assert_eq!(verdict(&plan(80 * MIB), &swapped).0, Verdict::SpilledToSwap);
+}
+
+#[test]
+fn without_a_limit_survival_is_within_it() {
+    let unlimited = Plan { limit_bytes: None, predicted_bytes: None, ..plan(32 * MIB) };
+    assert_eq!(verdict(&unlimited, &lived(32 * MIB)), (Verdict::WithinLimit, Some("unlimited")));
+}
+
+#[test]
+fn writing_that_nobody_counts_is_found() {
+    let check = |usage_after_bytes| WithinCheck {
+        written_bytes: 32 * MIB,
+        usage_before_bytes: MIB,
+        usage_after_bytes,
+        worker_bytes: 32 * MIB,
+    };
+    let with = |after| Evidence { within: Some(check(after)), ..lived(32 * MIB) };
+    let plan = plan(32 * MIB);
+    assert_eq!(verdict(&plan, &with(33 * MIB)).0, Verdict::WithinLimit);
+    assert_eq!(verdict(&plan, &with(32 * MIB)).0, Verdict::WithinLimit, "others freed 1 MiB meanwhile");
+    assert_eq!(verdict(&plan, &with(2 * MIB)), (Verdict::NotEnforced, Some("not-accounted")));
+}
+
+#[test]
+fn the_containers_init_comes_before_everything() {
+    let mut evidence = killed(66_973_696);
+    evidence.init_alive = false;
+    assert_eq!(verdict(&plan(80 * MIB), &evidence).0, Verdict::InitDied);
+    assert_eq!(verdict(&plan(80 * MIB), &stopped(Stop::InitEnded)).0, Verdict::InitDied);
+}
+
+#[test]
+fn each_way_to_stop_has_its_verdict() {
+    let plan = plan(80 * MIB);
+    assert_eq!(verdict(&plan, &stopped(Stop::Deadline)).0, Verdict::TimedOut);
+    assert_eq!(verdict(&plan, &stopped(Stop::Throttled)).0, Verdict::Throttled);
+    assert_eq!(verdict(&plan, &stopped(Stop::Interrupted)).0, Verdict::Interrupted);
+    assert_eq!(verdict(&plan, &stopped(Stop::VictimUnsafe)), (Verdict::Refused, Some("victim-unsafe")));
+    let failed = stopped(Stop::WorkerFailed { errno: 12 });
+    assert_eq!(verdict(&plan, &failed), (Verdict::ProverFailed, Some("worker-failed")));
+    let exited = Evidence { worker_end: WorkerEnd::Exit(0), ..killed(MIB) };
+    assert_eq!(verdict(&plan, &exited).0, Verdict::ProverFailed);
+}
+
+#[test]
+fn a_deadline_under_memory_high_is_throttling() {
+    let high = Plan { high_bytes: Some(50 * MIB), ..plan(80 * MIB) };
+    let mut evidence = stopped(Stop::Deadline);
+    assert_eq!(verdict(&high, &evidence).0, Verdict::TimedOut);
+    evidence.after.high = 40;
+    assert_eq!(verdict(&high, &evidence).0, Verdict::Throttled);
+}
+
+/// `decide` is total: whatever was seen, there is a verdict with an exit code of the list, and 137 is none of them.
+#[test]
+fn every_evidence_has_a_verdict() {
+    let stops = [
+        Stop::WorkerEnded,
+        Stop::Filled,
+        Stop::Deadline,
+        Stop::Throttled,
+        Stop::Interrupted,
+        Stop::VictimUnsafe,
+        Stop::InitEnded,
+        Stop::WorkerFailed { errno: 0 },
+    ];
+    let ends = [WorkerEnd::Exit(0), WorkerEnd::Exit(1), WorkerEnd::Signal(9), WorkerEnd::Signal(11)];
+    let amounts = [0, MIB, LIMIT, u64::MAX / 4];
+    for (stop, worker_end) in stops.into_iter().flat_map(|s| ends.map(|e| (s, e))) {
+        for (touched, target) in amounts.into_iter().flat_map(|t| amounts.map(|a| (t, a))) {
+            for counts in 0..16u64 {
+                let evidence = Evidence {
+                    stop,
+                    worker_end,
+                    touched_bytes: touched,
+                    init_alive: counts & 1 == 0,
+                    after: Counters { oom_kill: counts >> 1 & 1, high: counts >> 3, ..Counters::default() },
+                    limiter_hits: counts >> 2 & 1,
+                    ..killed(touched)
+                };
+                for plan in [plan(target), Plan { limit_bytes: None, predicted_bytes: None, ..plan(target) }] {
+                    let code = decide(&plan, &evidence).verdict.exit().0;
+                    assert!([0, 1, 3, 4, 5, 125].contains(&code), "{code}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn names_are_unique_and_what_json_has() {
+    let mut names: Vec<_> = Verdict::ALL.map(Verdict::name).to_vec();
+    for verdict in Verdict::ALL {
+        assert_eq!(serde_json::to_value(verdict).unwrap(), verdict.name());
+    }
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), Verdict::ALL.len());
+}

@@ -1,0 +1,191 @@
+//! The worker's side. Everything that allocates happens before it says [`Reply::Ready`]; after that it is moved
+//! into the container's cgroup, and each page it touches is charged there.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use caps::CapSet;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getppid};
+
+use super::wire::{Order, Reply, Stage};
+use crate::exit::ExitStatus;
+use crate::proof::strategy::{Fill, Strategy};
+use crate::sys::memory::SharedPage;
+use crate::sys::worker::close_inherited;
+
+/// The hidden subcommand.
+pub const SUBCOMMAND: &str = "__worker";
+
+/// The cell of the shared page that holds the bytes used so far.
+pub(super) const TOUCHED_CELL: usize = 0;
+
+/// What the parent asks for on the command line: strategy, bytes, the parent's pid.
+struct Arguments {
+    strategy: Strategy,
+    bytes: usize,
+    parent: Pid,
+}
+
+impl Arguments {
+    fn parse(args: &[OsString]) -> Option<Self> {
+        let [strategy, bytes, parent] = args else { return None };
+        Some(Self {
+            strategy: strategy.to_str()?.parse().ok()?,
+            bytes: bytes.to_str()?.parse().ok()?,
+            parent: Pid::from_raw(parent.to_str()?.parse().ok()?),
+        })
+    }
+}
+
+/// Runs the worker on the arguments after the subcommand, until the parent closes the socket or the kernel kills.
+pub fn run(args: &[OsString]) -> ExitStatus {
+    let Some(arguments) = Arguments::parse(args) else {
+        eprintln!("rt: '{SUBCOMMAND}' is started by the prover only");
+        return ExitStatus::USAGE;
+    };
+    let ready = set_up(&arguments);
+    // Only now: setting up closes every descriptor above the standard three.
+    let Ok(mut socket) = io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from) else {
+        return ExitStatus::PROVER_FAILURE;
+    };
+    let result = ready.and_then(|(mut fill, page)| {
+        serve(&mut socket, fill.as_mut(), &page.cells()[TOUCHED_CELL])
+    });
+    match result {
+        Ok(()) => ExitStatus::SUCCESS,
+        Err((stage, error)) => {
+            // The parent may be gone; there is nobody else to tell.
+            let _ = Reply::Failed(stage, error.raw_os_error().unwrap_or(0)).send(&mut socket);
+            ExitStatus::PROVER_FAILURE
+        }
+    }
+}
+
+type Staged<T> = Result<T, (Stage, io::Error)>;
+
+/// Makes this process the one the kernel kills first, and a harmless one.
+fn set_up(arguments: &Arguments) -> Staged<(Box<dyn Fill>, SharedPage)> {
+    let at = |stage| move |error: io::Error| (stage, error);
+    // First of all: from here on the kernel prefers this process to any other of the container.
+    std::fs::write("/proc/self/oom_score_adj", "1000").map_err(at(Stage::OomScore))?;
+    isolate(arguments.parent).map_err(at(Stage::Isolate))?;
+    drop_capabilities().map_err(at(Stage::Capabilities))?;
+    let page = SharedPage::map(io::stdout()).map_err(at(Stage::Progress))?;
+    // Touched here, so that this process's page tables for it are charged before it joins.
+    page.cells()[TOUCHED_CELL].store(0, Ordering::Release);
+    let fill = arguments.strategy.prepare(arguments.bytes).map_err(at(Stage::Prepare))?;
+    Ok((fill, page))
+}
+
+fn isolate(parent: Pid) -> io::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // The parent may have died before the line above.
+    if getppid() != parent {
+        return Err(io::ErrorKind::NotConnected.into());
+    }
+    prctl::set_no_new_privs()?;
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    // Huge pages would charge 2 MiB at a time and blur the byte of death. Older kernels refuse with EINVAL where
+    // they are not built in; the region itself says no to them as well.
+    let _ = prctl::set_thp_disable(true);
+    close_inherited().or_else(|e| match e.raw_os_error() {
+        // Before Linux 5.9. The parent opens everything close-on-exec anyway.
+        Some(nix::libc::ENOSYS) => Ok(()),
+        _ => Err(e),
+    })
+}
+
+fn drop_capabilities() -> io::Result<()> {
+    for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+        caps::clear(None, set).map_err(|_| io::Error::from(io::ErrorKind::PermissionDenied))?;
+    }
+    Ok(())
+}
+
+/// Stays on one CPU, so that one batch of charges is in play. Done after joining: a v2 cgroup's cpuset counts.
+fn pin() -> io::Result<()> {
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this)?;
+    let Some(cpu) = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap_or(false)) else { return Ok(()) };
+    let mut one = CpuSet::new();
+    one.set(cpu)?;
+    Ok(sched_setaffinity(this, &one)?)
+}
+
+/// Obeys orders until the parent closes the socket.
+fn serve(socket: &mut UnixStream, fill: &mut dyn Fill, touched: &AtomicU64) -> Staged<()> {
+    let told = |result: io::Result<()>| result.map_err(|e| (Stage::Fill, e));
+    told(Reply::Ready.send(socket))?;
+    let mut done = 0;
+    let mut pinned = false;
+    while let Ok(order) = Order::receive(socket) {
+        if !pinned {
+            // Not worth failing for: the tolerance covers all CPUs.
+            let _ = pin();
+            pinned = true;
+        }
+        obey(order, &mut done, fill, touched).map_err(|e| (Stage::Fill, e))?;
+        fill.verify(done).map_err(|e| (Stage::Verify, e))?;
+        told(Reply::Done(done as u64).send(socket))?;
+    }
+    Ok(())
+}
+
+fn obey(order: Order, done: &mut usize, fill: &mut dyn Fill, touched: &AtomicU64) -> io::Result<()> {
+    let size = |n: u64| usize::try_from(n).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
+    let (to, step) = (size(order.to)?, size(order.step)?);
+    let fine_from = usize::try_from(order.fine_from).unwrap_or(usize::MAX);
+    let progress = |end: usize| touched.store(end as u64, Ordering::Release);
+    while *done < to {
+        let fine = *done >= fine_from;
+        let mut end = to.min(done.saturating_add(step.max(1)));
+        if !fine {
+            end = end.min(fine_from);
+        }
+        fill.extend(*done, end, fine, &progress)?;
+        *done = end;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    #[derive(Default)]
+    struct Pieces(RefCell<Vec<(usize, usize, bool)>>);
+
+    impl Fill for Pieces {
+        fn extend(&mut self, from: usize, to: usize, fine: bool, progress: &dyn Fn(usize)) -> io::Result<()> {
+            self.0.borrow_mut().push((from, to, fine));
+            progress(to);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_order_is_cut_into_steps_and_goes_fine_where_told() {
+        let (mut fill, touched, mut done) = (Pieces::default(), AtomicU64::new(0), 0);
+        obey(Order { to: 25, step: 10, fine_from: 15 }, &mut done, &mut fill, &touched).unwrap();
+        assert_eq!(*fill.0.borrow(), [(0, 10, false), (10, 15, false), (15, 25, true)]);
+        obey(Order { to: 30, step: 10, fine_from: 15 }, &mut done, &mut fill, &touched).unwrap();
+        assert_eq!((done, touched.load(Ordering::Acquire)), (30, 30));
+    }
+
+    #[test]
+    fn arguments_are_all_needed() {
+        let args = |list: &[&str]| list.iter().map(OsString::from).collect::<Vec<_>>();
+        assert!(Arguments::parse(&args(&["sequential", "4096", "1"])).is_some());
+        assert!(Arguments::parse(&args(&["sequential", "4096"])).is_none());
+        assert!(Arguments::parse(&args(&["sequential", "-1", "1"])).is_none());
+        assert!(Arguments::parse(&[]).is_none());
+    }
+}

@@ -1,0 +1,173 @@
+//! The prover's side of a worker: started, joined to a cgroup, ordered about, and always killed and reaped.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::child::{SUBCOMMAND, TOUCHED_CELL};
+use super::wire::{Order, Reply};
+use crate::cgroup::{CgroupError, join};
+use crate::proof::error::ProofError;
+use crate::proof::strategy::Strategy;
+use crate::sys::memory::SharedPage;
+use crate::sys::worker::{pidfd_open, pidfd_send_signal};
+
+/// How long a worker may take to say that it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkerEnd {
+    Exit(i32),
+    Signal(i32),
+}
+
+impl From<ExitStatus> for WorkerEnd {
+    fn from(status: ExitStatus) -> Self {
+        match (status.signal(), status.code()) {
+            (Some(signal), _) => Self::Signal(signal),
+            (None, code) => Self::Exit(code.unwrap_or(0)),
+        }
+    }
+}
+
+/// A running worker. Dropping it kills and reaps it.
+#[derive(Debug)]
+pub struct Worker {
+    child: Child,
+    pid: Pid,
+    pidfd: OwnedFd,
+    socket: UnixStream,
+    page: SharedPage,
+    reaped: bool,
+}
+
+impl Worker {
+    /// Starts `program __worker …` for up to `bytes` and waits until it is ready, in the caller's own cgroup still.
+    pub fn spawn(program: &Path, strategy: Strategy, bytes: u64) -> Result<Self, ProofError> {
+        let setup = |what| move |source: io::Error| ProofError::Observe { what, source };
+        let file = memfd_create("rt-progress", MFdFlags::MFD_CLOEXEC)
+            .map(File::from)
+            .map_err(|e| setup("progress page")(e.into()))?;
+        file.set_len((SharedPage::CELLS * 8) as u64).map_err(setup("progress page"))?;
+        let page = SharedPage::map(&file).map_err(setup("progress page"))?;
+        // Touched first by this process, so the page is charged here and not to the container.
+        page.cells()[TOUCHED_CELL].store(0, Ordering::Release);
+        let (socket, theirs) = UnixStream::pair().map_err(setup("command socket"))?;
+        let spawned = |source| ProofError::Spawn { path: program.to_owned(), source };
+        let mut child = Command::new(program)
+            .arg0("rt")
+            .args([SUBCOMMAND, strategy.name(), &bytes.to_string(), &std::process::id().to_string()])
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::from(file))
+            .stderr(Stdio::null())
+            .current_dir("/")
+            // Out of the terminal's process group: ^C is for the prover, which then ends the worker in order.
+            .process_group(0)
+            .spawn()
+            .map_err(spawned)?;
+        // A pid fits: the kernel's own type is a signed int.
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+        let pidfd = match pidfd_open(pid) {
+            Ok(pidfd) => pidfd,
+            Err(e) => {
+                let _ = child.kill().and_then(|()| child.wait());
+                return Err(setup("process descriptor")(e));
+            }
+        };
+        let mut worker = Self { child, pid, pidfd, socket, page, reaped: false };
+        worker.await_ready()?;
+        Ok(worker)
+    }
+
+    fn await_ready(&mut self) -> Result<(), ProofError> {
+        let setup = |source| ProofError::Observe { what: "command socket", source };
+        self.socket.set_read_timeout(Some(READY_WITHIN)).map_err(setup)?;
+        let reply = self.reply();
+        self.socket.set_read_timeout(None).map_err(setup)?;
+        match reply {
+            Ok(Reply::Ready) => Ok(()),
+            Ok(Reply::Failed(stage, errno)) => {
+                let source = io::Error::from_raw_os_error(errno);
+                Err(ProofError::Worker { stage: stage.words(), source })
+            }
+            Ok(Reply::Done(_)) => Err(setup(io::ErrorKind::InvalidData.into())),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                Err(ProofError::WorkerSilent { seconds: READY_WITHIN.as_secs() })
+            }
+            Err(source) => Err(ProofError::Worker { stage: "start", source }),
+        }
+    }
+
+    /// The worker's process id.
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
+    /// Readable when the worker has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Readable when there is a [`Reply`], or the worker has gone.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Moves the worker into the cgroup folder `dir`.
+    pub fn join(&self, dir: &Path) -> Result<(), CgroupError> {
+        join::join(dir, self.pid())
+    }
+
+    /// Tells the worker to use memory up to `to` bytes in all.
+    pub fn order(&mut self, to: u64, step: u64, fine_from: u64) -> io::Result<()> {
+        Order { to, step, fine_from }.send(&mut self.socket)
+    }
+
+    /// The next reply; blocks. End of file where the worker has gone.
+    pub fn reply(&mut self) -> io::Result<Reply> {
+        Reply::receive(&mut self.socket)
+    }
+
+    /// Bytes used so far, as the worker last said; right even after its death.
+    pub fn touched(&self) -> u64 {
+        self.page.cells()[TOUCHED_CELL].load(Ordering::Acquire)
+    }
+
+    /// Kills the worker through its pidfd. One that has ended already is no error.
+    pub fn kill(&self) -> io::Result<()> {
+        match pidfd_send_signal(self.pidfd.as_fd(), Signal::SIGKILL) {
+            Err(e) if e.raw_os_error() != Some(nix::libc::ESRCH) => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for the worker's end.
+    pub fn reap(&mut self) -> io::Result<WorkerEnd> {
+        let status = self.child.wait()?;
+        self.reaped = true;
+        Ok(status.into())
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if !self.reaped {
+            let _ = self.kill();
+            let _ = self.child.wait();
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A reading in words: a line of its own for a pipe, or one that is drawn over the one before.
+
+use std::fmt::Write;
+
+use crate::cgroup::pressure::PressureScope;
+use crate::monitor::{End, Reading};
+use crate::units::Mib;
+
+/// The reading as one line, without an end.
+pub fn line(reading: &Reading) -> String {
+    let at = std::time::Duration::from_micros(reading.at_us).as_secs_f64();
+    let mut text = format!("{at:>8.3} s  {:>10} {}", Mib(reading.usage_bytes).to_string(), limit(reading));
+    let _ = write!(text, "  working set {}", Mib(reading.working_set_bytes));
+    if let Some(peak) = reading.peak_bytes {
+        let _ = write!(text, "  peak {}", Mib(peak));
+    }
+    if reading.swap_bytes > 0 {
+        let _ = write!(text, "  swap {}", Mib(reading.swap_bytes));
+    }
+    let _ = write!(text, "  {}", rate(reading.bytes_per_second.unwrap_or(0)));
+    let _ = write!(text, "  OOM kills {}", reading.oom_kills);
+    if reading.new_oom_kills > 0 {
+        let _ = write!(text, " (+{})", reading.new_oom_kills);
+    }
+    if let (Some(pressure), Some(scope)) = (reading.pressure, reading.pressure_scope) {
+        let whose = if scope == PressureScope::Host { " (host)" } else { "" };
+        let _ = write!(text, "  pressure {:.1} %{whose}", pressure.some_avg10);
+    }
+    text
+}
+
+fn limit(reading: &Reading) -> String {
+    let Some(limit) = reading.limit_bytes else {
+        return format!("unlimited (the host has {})", Mib(reading.host_total_bytes));
+    };
+    let percent = reading.percent.map_or_else(String::new, |percent| format!("  {percent:>5.1} %"));
+    match &reading.limiter {
+        None => format!("of {}{percent}", Mib(limit)),
+        Some(name) => format!("of {} (limit of {name}){percent}", Mib(limit)),
+    }
+}
+
+fn rate(bytes_per_second: i64) -> String {
+    let sign = if bytes_per_second < 0 { '-' } else { '+' };
+    format!("{sign}{}/s", Mib(bytes_per_second.unsigned_abs()))
+}
+
+/// The reading drawn over the one before, cut to the columns of the terminal.
+pub fn drawn(reading: &Reading, columns: usize) -> String {
+    let text: String = line(reading).chars().take(columns.saturating_sub(1)).collect();
+    format!("\r\x1b[K{text}")
+}
+
+/// Why the view ended; `None` where that needs no word.
+pub fn ending(id: &str, end: End) -> Option<String> {
+    match end {
+        End::Ended => Some(format!("{id} has ended\n")),
+        End::TimeUp | End::Interrupted => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::MIB;
+
+    fn reading() -> Reading {
+        Reading {
+            at_us: 1_500_000,
+            usage_bytes: 32 * MIB,
+            working_set_bytes: 30 * MIB,
+            limit_bytes: Some(128 * MIB),
+            limiter: None,
+            percent: Some(25.0),
+            host_total_bytes: 24 * 1024 * MIB,
+            peak_bytes: Some(40 * MIB),
+            swap_bytes: 0,
+            oom_kills: 2,
+            new_oom_kills: 1,
+            bytes_per_second: Some(-(1 << 20)),
+            pressure: None,
+            pressure_scope: None,
+        }
+    }
+
+    #[test]
+    fn a_line_has_what_matters() {
+        let want = "   1.500 s      32 MiB of 128 MiB   25.0 %  working set 30 MiB  peak 40 MiB  -1 MiB/s  OOM kills 2 (+1)";
+        assert_eq!(line(&reading()), want);
+        let above = Reading { limiter: Some("/pod".into()), ..reading() };
+        assert!(line(&above).contains("of 128 MiB (limit of /pod)"));
+    }
+
+    #[test]
+    fn no_limit_is_said_in_words() {
+        let unlimited = Reading { limit_bytes: None, percent: None, ..reading() };
+        assert!(line(&unlimited).contains("32 MiB unlimited (the host has 24576 MiB)"), "{}", line(&unlimited));
+    }
+
+    #[test]
+    fn a_drawn_line_never_wraps() {
+        assert!(drawn(&reading(), 40).chars().count() <= 40 + 4);
+    }
+}

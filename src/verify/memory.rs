@@ -1,0 +1,102 @@
+//! The checks of the container's memory: watched, proved below and above the limit, and followed while it changes.
+
+use nix::unistd::Pid;
+
+use super::runtime::{Folder, Runtime, is_alive};
+use super::{ABOVE_BYTES, LIMIT_BYTES, List, Seen, Step, WITHIN_BYTES, Wrong};
+use crate::monitor::Source;
+use crate::proof::request::Trigger;
+use crate::proof::{self, Asked, Outcome, Request, Sample, Subject, Verdict};
+use crate::units::{MIB, Mib};
+
+/// Usage, percent and peak can be read, and make sense.
+pub fn monitoring(pid: i32, list: &mut List<'_>) {
+    list.check(Step::Monitoring, "monitoring", || {
+        let reading = Source::open(pid).and_then(|mut source| source.read()).map_err(|e| Wrong::from_error(&e))?;
+        let usage = Mib(reading.usage_bytes);
+        let Some(percent) = reading.percent else {
+            return Err(Wrong::new(format!("{usage} in use, and no limit to compare with")));
+        };
+        if reading.usage_bytes > LIMIT_BYTES || reading.peak_bytes.is_some_and(|peak| peak < reading.usage_bytes) {
+            return Err(Wrong::new(format!("{usage} in use is more than can be")));
+        }
+        Ok(format!("{usage} in use, {percent:.1} % of {}", Mib(LIMIT_BYTES)))
+    });
+}
+
+/// Less than the limit fits, and is accounted.
+pub fn within(pid: i32, runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
+    list.check(Step::Within, "within", || {
+        let outcome = prove(pid, runtime, folder, WITHIN_BYTES, &mut |_| {})?;
+        expect(&outcome, Verdict::WithinLimit)
+    });
+}
+
+/// More than the limit is killed where predicted, and the container lives.
+pub fn above(pid: i32, runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
+    list.check(Step::Above, "above", || {
+        let outcome = prove(pid, runtime, folder, ABOVE_BYTES, &mut |_| {})?;
+        let seen = expect(&outcome, Verdict::Enforced)?;
+        if !is_alive(pid) {
+            return Err(Wrong::new("the container's init did not survive the proof"));
+        }
+        Ok(format!("{seen}; the container lives"))
+    });
+}
+
+/// Usage follows what is written while it is written, and falls when it is given back.
+pub fn tracking(pid: i32, runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
+    list.check(Step::Tracking, "tracking", || {
+        let mut seen: Vec<Sample> = Vec::new();
+        let outcome = prove(pid, runtime, folder, WITHIN_BYTES, &mut |sample| seen.push(*sample))?;
+        expect(&outcome, Verdict::WithinLimit)?;
+        let before = outcome.record.usage_before_bytes.unwrap_or(0);
+        let after = outcome.record.usage_after_bytes.unwrap_or(0);
+        let highest = seen.iter().map(|sample| sample.usage_bytes).max().unwrap_or(0);
+        let follows = |s: &Sample| s.usage_bytes + 2 * MIB >= before.max(MIB) - MIB + s.touched_bytes;
+        if seen.is_empty() || !seen.iter().all(follows) {
+            return Err(Wrong::new(format!("usage did not follow what was written ({} samples)", seen.len())));
+        }
+        if after > before + WITHIN_BYTES / 4 {
+            return Err(Wrong::new(format!("{} in use afterwards, {} before", Mib(after), Mib(before))));
+        }
+        Ok(format!(
+            "{} samples: usage rose from {} to {} and fell to {}",
+            seen.len(),
+            Mib(before),
+            Mib(highest),
+            Mib(after)
+        ))
+    });
+}
+
+fn prove(
+    pid: i32,
+    runtime: &Runtime,
+    folder: &Folder,
+    target: u64,
+    see: &mut dyn FnMut(&Sample),
+) -> Result<Outcome, Wrong> {
+    let mut subject = Subject::of_process(Pid::from_raw(pid));
+    subject.record_dirs = vec![folder.path.clone()];
+    let mut request = Request::new(subject, Asked::Limited(LIMIT_BYTES));
+    request.target_bytes = Some(target);
+    request.trigger = Trigger::Verify;
+    request.worker_program.clone_from(&runtime.rt);
+    proof::prove(&request, see).map_err(|e| Wrong::from_error(&e))
+}
+
+fn expect(outcome: &Outcome, wanted: Verdict) -> Seen {
+    let decision = &outcome.decision;
+    let said = format!("{}: {}", decision.verdict, decision.sentence);
+    // A limit that holds by swapping holds as well; it is said so.
+    let swapped = wanted == Verdict::Enforced && decision.verdict == Verdict::SpilledToSwap;
+    if decision.verdict == wanted || swapped {
+        return Ok(said);
+    }
+    let wrong = Wrong::new(said);
+    Err(match &decision.hint {
+        Some(hint) => wrong.hint(hint.clone()),
+        None => wrong,
+    })
+}
