@@ -1,6 +1,7 @@
 //! One test's own world: a `--root`, unique names, and the removal of everything that the test leaves.
 
 use std::cell::RefCell;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -21,6 +22,8 @@ impl Sandbox {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let folder = tempfile::Builder::new().prefix("rt-test-").tempdir().expect("a temporary folder");
+        // User namespaces of containers look through it.
+        std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("mode 0755");
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let mark = format!("RT_TEST_MARK={}-{count}", std::process::id());
         Self { folder, mark, ids: RefCell::new(Vec::new()) }
