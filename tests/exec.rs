@@ -52,7 +52,18 @@ fn exec_takes_user_groups_cwd_and_environment_from_flags() {
     }
     let sandbox = Sandbox::new();
     let id = sandbox.start(&mut sandbox.bundle(), "flags");
-    let flags = ["--user", "1000:1001", "--additional-gids", "2000", "--cwd", "/tmp", "--env", "A=b c", "--env", "D=e"];
+    let flags = [
+        "--user",
+        "1000:1001",
+        "--additional-gids",
+        "2000",
+        "--cwd",
+        "/tmp",
+        "--env",
+        "A=b c",
+        "--env",
+        "D=e",
+    ];
     let script = "id -u; id -g; id -G; pwd; echo $A $D; echo $HOME";
     let outcome = sandbox.rt(["exec"]).args(flags).args([id.as_str(), "sh", "-c", script]).ok();
     // runc gives the additional group twice.
@@ -109,7 +120,8 @@ fn exec_adds_capabilities_and_no_new_privileges() {
     const SYS_PTRACE: u64 = 1 << 19;
     assert_eq!(effective(&[]) & SYS_PTRACE, 0);
     assert_eq!(effective(&["--cap", "CAP_SYS_PTRACE"]) & SYS_PTRACE, SYS_PTRACE);
-    let privileges = sandbox.rt(["exec", "--no-new-privs", &id, "grep", "NoNewPrivs", "/proc/self/status"]).ok();
+    let privileges =
+        sandbox.rt(["exec", "--no-new-privs", &id, "grep", "NoNewPrivs", "/proc/self/status"]).ok();
     assert_eq!(privileges.stdout, "NoNewPrivs:\t1\n");
     // runc only warns; in silence it must not pass.
     let unknown = sandbox.rt(["exec", "--cap", "CAP_NONSENSE", &id, "true"]).run();
@@ -175,11 +187,19 @@ fn exec_joins_every_namespace_and_cgroup_of_the_container() {
         let joined = sandbox.exec(&id, &format!("readlink /proc/self/ns/{kind}")).succeeds().stdout;
         assert_eq!(joined.trim(), init.to_str().unwrap_or_default());
     }
-    assert_eq!(sandbox.exec(&id, "id -u; cat /proc/self/uid_map").succeeds().stdout.split_whitespace().collect::<Vec<_>>(), [
-        "0", "0", "100000", "65536"
-    ]);
+    assert_eq!(
+        sandbox
+            .exec(&id, "id -u; cat /proc/self/uid_map")
+            .succeeds()
+            .stdout
+            .split_whitespace()
+            .collect::<Vec<_>>(),
+        ["0", "0", "100000", "65536"]
+    );
     let pid_file = sandbox.path("pid");
-    sandbox.rt(["exec", "--detach", "--pid-file", pid_file.to_str().unwrap_or_default(), &id, "sleep", "1000"]).ok();
+    sandbox
+        .rt(["exec", "--detach", "--pid-file", pid_file.to_str().unwrap_or_default(), &id, "sleep", "1000"])
+        .ok();
     let joined: i64 = fs::read_to_string(pid_file).expect("a pid file").parse().expect("a pid");
     for controller in ["memory", "pids", "cpu"] {
         let path = |pid| Cgroup::of(pid, controller).map(|c| c.path);
@@ -191,7 +211,8 @@ fn with_user_namespace(bundle: &mut Bundle) {
     let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
     bundle.set("/linux/namespaces/-", json!({ "type": "user" }));
     bundle.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
-    let status = std::process::Command::new("chown").args(["-hR", "100000:100000"]).arg(bundle.rootfs("")).status();
+    let status =
+        std::process::Command::new("chown").args(["-hR", "100000:100000"]).arg(bundle.rootfs("")).status();
     assert!(status.is_ok_and(|s| s.success()));
 }
 
@@ -204,7 +225,10 @@ fn exec_goes_by_the_config_at_create_not_by_a_changed_bundle() {
     let mut bundle = sandbox.bundle();
     bundle.set("/process/env/-", json!("WHEN=create"));
     let id = sandbox.start(&mut bundle, "saved");
-    bundle.set("/process/env", json!(["PATH=/bin", "WHEN=later"])).set("/process/user/uid", json!(1000)).save();
+    bundle
+        .set("/process/env", json!(["PATH=/bin", "WHEN=later"]))
+        .set("/process/user/uid", json!(1000))
+        .save();
     assert_eq!(sandbox.exec(&id, "echo $WHEN; id -u").succeeds().stdout, "create\n0\n");
     fs::remove_file(bundle.path.join("config.json")).expect("to remove config.json");
     assert_eq!(sandbox.exec(&id, "echo $WHEN").succeeds().stdout, "create\n");
@@ -231,7 +255,11 @@ fn exec_gives_a_terminal_over_a_console_socket_and_in_the_foreground() {
     }
     // script(1) gives rt a terminal of its own.
     let root = sandbox.root();
-    let line = format!("{} --root {} exec --tty {id} sh -c 'test -t 1 && tty; exit 3'", Sandbox::binary().display(), root.display());
+    let line = format!(
+        "{} --root {} exec --tty {id} sh -c 'test -t 1 && tty; exit 3'",
+        Sandbox::binary().display(),
+        root.display()
+    );
     let outcome = Run::new("script").args(["-qec", &line, "/dev/null"]).run();
     assert_eq!(outcome.code, 3, "{outcome}");
     assert!(outcome.stdout.contains("/dev/pts/"), "{outcome}");
@@ -247,9 +275,13 @@ fn no_name_service_library_of_an_image_is_loaded() {
     let Some(probe) = set_name_service_trap(&sandbox, &bundle) else { return };
     let mark = bundle.rootfs("loaded");
     bundle.set("/process/env", json!(["PATH=/bin", sandbox.mark()]));
-    bundle.set("/process/user", json!({ "uid": 1000, "gid": 1000 })).shell("echo $HOME > /tmp/home; sleep 1000");
+    bundle
+        .set("/process/user", json!({ "uid": 1000, "gid": 1000 }))
+        .shell("echo $HOME > /tmp/home; sleep 1000");
     let id = sandbox.start(&mut bundle, "nss");
-    wait_until("a home", || fs::read_to_string(bundle.rootfs("tmp/home")).is_ok_and(|t| t == "/home/wendy\n"));
+    wait_until("a home", || {
+        fs::read_to_string(bundle.rootfs("tmp/home")).is_ok_and(|t| t == "/home/wendy\n")
+    });
     assert!(!mark.exists(), "create loaded a library from the image");
     sandbox.exec(&id, "true").succeeds();
     sandbox.rt(["exec", "--user", "4321", &id, "true"]).ok();
@@ -274,7 +306,9 @@ fn set_name_service_trap(sandbox: &Sandbox, bundle: &Bundle) -> Option<String> {
     let probe = "#include <pwd.h>\nint main(void) { getpwuid(77); return 0; }\n";
     let probe = compile(probe, "probe", &["-static", "-w"])?;
     let machine = format!("{}-linux-gnu", std::env::consts::ARCH);
-    for folder in ["lib".to_owned(), format!("lib/{machine}"), "lib64".to_owned(), format!("usr/lib/{machine}")] {
+    for folder in
+        ["lib".to_owned(), format!("lib/{machine}"), "lib64".to_owned(), format!("usr/lib/{machine}")]
+    {
         fs::create_dir_all(bundle.rootfs(&folder)).expect("a folder of libraries");
         fs::copy(&module, bundle.rootfs(&format!("{folder}/libnss_trap.so.2"))).expect("the module");
         for library in ["libc.so.6", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"] {

@@ -36,7 +36,8 @@ fn a_container_from_nothing_lives_like_any_other() {
     assert!(sandbox.rt(["list", "-q"]).ok().stdout.contains(&id));
     let pid = sandbox.pid(&id);
     for kind in ["pid", "mnt", "net", "ipc", "uts"] {
-        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).expect("a namespace");
+        let namespace =
+            |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).expect("a namespace");
         assert_ne!(namespace(&pid.to_string()), namespace("self"), "{kind}");
     }
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a status");
@@ -55,7 +56,12 @@ fn sizes_take_mebibytes_units_and_max() {
         return;
     }
     let sandbox = Sandbox::new();
-    for (flag, bytes) in [("--ram=64", 64_u64 << 20), ("--ram=64M", 64 << 20), ("--ram=1g", 1 << 30), ("--ram=65536k", 64 << 20)] {
+    for (flag, bytes) in [
+        ("--ram=64", 64_u64 << 20),
+        ("--ram=64M", 64 << 20),
+        ("--ram=1g", 1 << 30),
+        ("--ram=65536k", 64 << 20),
+    ] {
         let id = sandbox.id("size");
         create(&sandbox, &id, &[flag]).ok();
         assert_eq!(sandbox.cgroup(&id, "memory").memory_limit(), bytes.to_string(), "{flag}");
@@ -74,7 +80,17 @@ fn bad_values_are_refused_and_named() {
         return;
     }
     let sandbox = Sandbox::new();
-    for flag in ["--ram=", "--ram=0", "--ram=-5", "--ram=lots", "--ram=12q", "--ram=99999999999999999999", "--cpu=0", "--cpu=-1", "--cpu=x"] {
+    for flag in [
+        "--ram=",
+        "--ram=0",
+        "--ram=-5",
+        "--ram=lots",
+        "--ram=12q",
+        "--ram=99999999999999999999",
+        "--cpu=0",
+        "--cpu=-1",
+        "--cpu=x",
+    ] {
         let id = sandbox.id("bad");
         let value = flag.split_once('=').map_or("", |(_, value)| value);
         create(&sandbox, &id, &[flag]).run().fails_with(value);
@@ -92,7 +108,11 @@ fn a_taken_name_and_an_unwritable_root_are_clear_errors() {
     create(&sandbox, &id, &["--ram=64"]).ok();
     create(&sandbox, &id, &["--ram=64"]).run().fails_with("exist");
     assert_eq!(sandbox.status(&id), "created");
-    sandbox.bare(["--root", "/proc/nowhere", "create", &id, "--ram=64"]).cwd(sandbox.path("empty")).run().fails_with("/proc/nowhere");
+    sandbox
+        .bare(["--root", "/proc/nowhere", "create", &id, "--ram=64"])
+        .cwd(sandbox.path("empty"))
+        .run()
+        .fails_with("/proc/nowhere");
 }
 
 #[test]

@@ -13,7 +13,8 @@ fn hook(sandbox: &Sandbox, script: &str) -> Value {
     json!({ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin", "HOOK=yes", sandbox.mark()] })
 }
 
-const NAMES: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
+const NAMES: [&str; 6] =
+    ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 #[test]
 fn hooks_run_in_the_order_of_the_specification() {
@@ -31,7 +32,8 @@ fn hooks_run_in_the_order_of_the_specification() {
     }
     bundle.shell("echo process >> /log; sleep 1000");
     let lines = || fs::read_to_string(&log).unwrap_or_default().lines().map(String::from).collect::<Vec<_>>();
-    let both = |names: &[&str]| names.iter().flat_map(|n| [format!("{n} 1"), format!("{n} 2")]).collect::<Vec<_>>();
+    let both =
+        |names: &[&str]| names.iter().flat_map(|n| [format!("{n} 1"), format!("{n} 2")]).collect::<Vec<_>>();
 
     let id = sandbox.create(&mut bundle, "order");
     assert_eq!(lines(), both(&NAMES[..3]));
@@ -41,7 +43,9 @@ fn hooks_run_in_the_order_of_the_specification() {
     let (process, rest): (Vec<_>, Vec<_>) = lines().into_iter().partition(|l| l == "process");
     assert_eq!(process.len(), 1);
     assert_eq!(rest, both(&NAMES[..5]));
-    assert!(lines().iter().position(|l| l == "process") > lines().iter().position(|l| l == "startContainer 2"));
+    assert!(
+        lines().iter().position(|l| l == "process") > lines().iter().position(|l| l == "startContainer 2")
+    );
     sandbox.delete(&id);
     assert_eq!(lines()[11..], both(&NAMES[5..]));
 }
@@ -56,13 +60,17 @@ fn a_hook_gets_the_state_its_own_environment_and_a_living_pid() {
     bundle.set("/annotations", json!({ "org.example": "note" }));
     for name in ["prestart", "createRuntime", "poststart", "poststop"] {
         let file = sandbox.path(name).display().to_string();
-        bundle.set(&format!("/hooks/{name}"), json!([hook(&sandbox, &format!("cat > {file}; env > {file}.env"))]));
+        bundle.set(
+            &format!("/hooks/{name}"),
+            json!([hook(&sandbox, &format!("cat > {file}; env > {file}.env"))]),
+        );
     }
     let id = sandbox.start(&mut bundle, "told");
     let pid = sandbox.pid(&id);
     sandbox.delete(&id);
     for name in ["prestart", "createRuntime", "poststart", "poststop"] {
-        let state: Value = serde_json::from_str(&fs::read_to_string(sandbox.path(name)).expect("a state")).expect("JSON");
+        let state: Value =
+            serde_json::from_str(&fs::read_to_string(sandbox.path(name)).expect("a state")).expect("JSON");
         assert_eq!(state["id"], json!(id), "{name}");
         assert_eq!(state["bundle"], json!(bundle.path), "{name}");
         assert_eq!(state["annotations"]["org.example"], "note", "{name}");
@@ -134,7 +142,10 @@ fn a_poststop_hook_that_fails_does_not_keep_the_container() {
     let sandbox = Sandbox::new();
     let mut bundle = sandbox.bundle();
     let second = sandbox.path("second").display().to_string();
-    bundle.set("/hooks/poststop", json!([hook(&sandbox, "exit 3"), hook(&sandbox, &format!("touch {second}"))]));
+    bundle.set(
+        "/hooks/poststop",
+        json!([hook(&sandbox, "exit 3"), hook(&sandbox, &format!("touch {second}"))]),
+    );
     let id = sandbox.start(&mut bundle, "poststop");
     sandbox.rt(["delete", "--force", &id]).ok();
     assert!(sandbox.path("second").exists(), "the hooks after one that failed must still run");

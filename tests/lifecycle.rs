@@ -21,7 +21,10 @@ fn a_container_goes_through_its_life() {
     assert_eq!(state["status"], "created");
     assert_eq!(state["id"], json!(id));
     assert_eq!(state["bundle"], json!(bundle.path));
-    assert_eq!(state["rootfs"], json!(bundle.rootfs("")).as_str().map(|p| p.trim_end_matches('/')).unwrap_or_default());
+    assert_eq!(
+        state["rootfs"],
+        json!(bundle.rootfs("")).as_str().map(|p| p.trim_end_matches('/')).unwrap_or_default()
+    );
     assert!(state["pid"].as_i64().is_some_and(|pid| pid > 1));
     assert!(state["created"].as_str().is_some_and(|t| t.contains('T')));
     assert!(state.get("owner").is_some());
@@ -184,7 +187,10 @@ fn run_relays_a_signal_and_returns_128_and_its_number() {
     }
     let sandbox = Sandbox::new();
     let mut bundle = sandbox.bundle();
-    bundle.program("/bin/waiter", "#!/bin/sh\ntrap 'exit 17' TERM\necho ready\nwhile true; do sleep 0.02; done\n");
+    bundle.program(
+        "/bin/waiter",
+        "#!/bin/sh\ntrap 'exit 17' TERM\necho ready\nwhile true; do sleep 0.02; done\n",
+    );
     bundle.args(&["/bin/waiter"]);
     let running = sandbox.run_command(&mut bundle, "relay").spawn();
     wait_until("the script", || running.text().contains("ready"));
@@ -225,7 +231,9 @@ fn run_detached_leaves_a_running_container_and_a_pid_file() {
     let id = sandbox.id("detach");
     let path = sandbox.prepare(&mut bundle, &id);
     let pid_file = sandbox.path("pid");
-    sandbox.rt(["run", "--detach", "--pid-file", pid_file.to_str().unwrap_or_default(), "--bundle", &path, &id]).ok();
+    sandbox
+        .rt(["run", "--detach", "--pid-file", pid_file.to_str().unwrap_or_default(), "--bundle", &path, &id])
+        .ok();
     assert_eq!(sandbox.status(&id), "running");
     assert_eq!(std::fs::read_to_string(pid_file).expect("a pid file"), sandbox.pid(&id).to_string());
 }
@@ -239,7 +247,10 @@ fn a_pid_file_that_cannot_be_written_is_an_error_and_leaves_nothing() {
     let mut bundle = sandbox.bundle();
     let id = sandbox.id("pidfile");
     let path = sandbox.prepare(&mut bundle, &id);
-    sandbox.rt(["create", "--pid-file", "/nonexistent/folder/pid", "--bundle", &path, &id]).run().fails_with("/nonexistent/folder");
+    sandbox
+        .rt(["create", "--pid-file", "/nonexistent/folder/pid", "--bundle", &path, &id])
+        .run()
+        .fails_with("/nonexistent/folder");
     sandbox.assert_nothing_left(&id);
 }
 
@@ -346,7 +357,8 @@ fn the_log_file_gets_one_json_line_an_error() {
     sandbox.rt(["--log", text, "--log-format", "json", "state", "nobody"]).run().fails_with("");
     let lines = std::fs::read_to_string(&log).expect("a log");
     assert!(lines.starts_with("{\"level\":\"info\""), "the log was not appended to: {lines}");
-    let last: serde_json::Value = serde_json::from_str(lines.lines().last().unwrap_or_default()).expect("JSON");
+    let last: serde_json::Value =
+        serde_json::from_str(lines.lines().last().unwrap_or_default()).expect("JSON");
     assert_eq!(last["level"], "error");
     assert!(last["msg"].as_str().is_some_and(|m| m.contains(DOES_NOT_EXIST)), "{lines}");
     assert!(last["time"].as_str().is_some_and(|t| t.contains('T')), "{lines}");
@@ -364,7 +376,13 @@ fn the_version_has_the_lines_that_dockerd_parses() {
 #[test]
 fn wrong_usage_fails_and_says_so() {
     let sandbox = Sandbox::new();
-    for args in [vec!["nonsense"], vec!["create"], vec!["create", "a", "b"], vec!["state"], vec!["start", "--no-such-flag", "x"]] {
+    for args in [
+        vec!["nonsense"],
+        vec!["create"],
+        vec!["create", "a", "b"],
+        vec!["state"],
+        vec!["start", "--no-such-flag", "x"],
+    ] {
         let run = sandbox.rt(&args).run();
         assert!(run.code > 0, "{run}");
         assert!(!run.text().is_empty(), "{run}");
@@ -378,11 +396,15 @@ fn a_terminal_is_sent_over_the_console_socket() {
     }
     let sandbox = Sandbox::new();
     let mut bundle = sandbox.bundle();
-    bundle.set("/process/terminal", json!(true)).shell("test -t 0 && test -t 1 && echo it is a terminal; read line; echo got $line");
+    bundle
+        .set("/process/terminal", json!(true))
+        .shell("test -t 0 && test -t 1 && echo it is a terminal; read line; echo got $line");
     let id = sandbox.id("tty");
     let path = sandbox.prepare(&mut bundle, &id);
     let socket = ConsoleSocket::new(&sandbox.path("console"));
-    sandbox.rt(["create", "--console-socket", socket.path.to_str().unwrap_or_default(), "--bundle", &path, &id]).ok();
+    sandbox
+        .rt(["create", "--console-socket", socket.path.to_str().unwrap_or_default(), "--bundle", &path, &id])
+        .ok();
     let mut terminal = socket.receive();
     sandbox.rt(["start", &id]).ok();
     terminal.read_until("it is a terminal");

@@ -140,7 +140,10 @@ fn a_limit_too_small_to_start_with_says_so() {
     let mut bundle = sandbox.bundle();
     bundle.set("/linux/resources/memory", json!({ "limit": 64 * 1024 }));
     let id = sandbox.id("tiny");
-    sandbox.create_command(&mut bundle, &id).run().fails_with("container init was OOM-killed (memory limit too low?)");
+    sandbox
+        .create_command(&mut bundle, &id)
+        .run()
+        .fails_with("container init was OOM-killed (memory limit too low?)");
     sandbox.assert_nothing_left(&id);
 }
 

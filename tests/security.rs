@@ -41,7 +41,9 @@ fn a_mount_never_follows_a_link_out_of_the_root() {
         symlink(link, bundle.rootfs("link")).expect("a link");
         bundle.set("/mounts/-", json!({ "destination": "/link/made", "type": "tmpfs", "source": "tmpfs" }));
         let file = json!({ "destination": "/link/file", "type": "bind", "source": "/etc/hostname", "options": ["bind", "ro"] });
-        bundle.set("/mounts/-", file).shell("cat /link/secret; echo x > /link/made/x; echo x > /link/x; true");
+        bundle
+            .set("/mounts/-", file)
+            .shell("cat /link/secret; echo x > /link/made/x; echo x > /link/x; true");
         let outcome = sandbox.run_command(&mut bundle, &format!("mount{number}")).run();
         assert!(!outcome.text().contains(SECRET), "{outcome}");
         assert_untouched(&outside);
@@ -112,7 +114,10 @@ fn a_working_directory_cannot_be_a_descriptor_of_the_runtime() {
     }
     let sandbox = Sandbox::new();
     let outside = host_folder(&sandbox);
-    let script = format!("cat ../../../../../../../../../..{0}/secret {0}/secret ./secret 2>/dev/null; true", outside.display());
+    let script = format!(
+        "cat ../../../../../../../../../..{0}/secret {0}/secret ./secret 2>/dev/null; true",
+        outside.display()
+    );
     for number in 3..16 {
         let mut bundle = sandbox.bundle();
         bundle.set("/process/cwd", json!(format!("/proc/self/fd/{number}"))).shell(&script);
@@ -220,7 +225,10 @@ fn the_root_of_the_host_is_out_of_reach() {
     let sandbox = Sandbox::new();
     let outside = host_folder(&sandbox);
     let mut bundle = sandbox.bundle();
-    let script = format!("for p in / /.. /proc/1/root /proc/self/root/../..; do ls $p{}; done; cat /proc/self/mountinfo", outside.display());
+    let script = format!(
+        "for p in / /.. /proc/1/root /proc/self/root/../..; do ls $p{}; done; cat /proc/self/mountinfo",
+        outside.display()
+    );
     bundle.shell(&script);
     let outcome = sandbox.run_command(&mut bundle, "root").run();
     assert!(!outcome.stdout.contains("secret"), "{outcome}");

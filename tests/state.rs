@@ -47,7 +47,10 @@ fn of_many_creates_with_one_name_exactly_one_succeeds() {
     let id = sandbox.id("race");
     let mut bundles: Vec<_> = (0..6).map(|_| sandbox.bundle()).collect();
     for bundle in &mut bundles {
-        bundle.set("/linux/cgroupsPath", json!(format!("/{id}-{}", bundle.path.file_name().unwrap_or_default().display())));
+        bundle.set(
+            "/linux/cgroupsPath",
+            json!(format!("/{id}-{}", bundle.path.file_name().unwrap_or_default().display())),
+        );
     }
     let running: Vec<_> = bundles.iter_mut().map(|b| sandbox.create_command(b, &id).spawn()).collect();
     let codes: Vec<i32> = running.into_iter().map(|r| r.wait(PATIENCE).code).collect();
@@ -79,7 +82,8 @@ fn commands_on_one_container_do_not_disturb_each_other() {
     }
     assert_eq!(sandbox.status(&id), "running");
     // Of two forced deletions both are content.
-    let both = [sandbox.rt(["delete", "--force", &id]).spawn(), sandbox.rt(["delete", "--force", &id]).spawn()];
+    let both =
+        [sandbox.rt(["delete", "--force", &id]).spawn(), sandbox.rt(["delete", "--force", &id]).spawn()];
     for command in both {
         command.wait(PATIENCE).succeeds();
     }
@@ -138,7 +142,12 @@ fn the_state_survives_the_end_and_the_pid_is_not_believed() {
 }
 
 /// Kills `command` after each of `points` delays spread over `whole`; calls `check` after each.
-fn kill_at_points(points: u32, whole: Duration, mut command: impl FnMut() -> (String, Run), check: impl Fn(&str)) {
+fn kill_at_points(
+    points: u32,
+    whole: Duration,
+    mut command: impl FnMut() -> (String, Run),
+    check: impl Fn(&str),
+) {
     for point in 0..points {
         let (id, run) = command();
         let start = Instant::now();
@@ -168,7 +177,7 @@ fn a_create_killed_at_any_point_is_cleaned_by_a_forced_deletion() {
     let sandbox = Sandbox::new();
     let mut bundle = sandbox.bundle();
     let whole = time_of(sandbox.create_command(&mut bundle, &sandbox.id("timing")));
-    sandbox.delete(&sandbox.rt(["list", "-q"]).ok().stdout.trim().to_owned());
+    sandbox.delete(sandbox.rt(["list", "-q"]).ok().stdout.trim());
     let mut count = 0;
     let next = || {
         count += 1;
@@ -216,9 +225,14 @@ fn an_exec_killed_at_any_point_leaves_the_container_unharmed() {
     let sandbox = Sandbox::new();
     let id = sandbox.start(&mut sandbox.bundle(), "exec");
     let whole = time_of(sandbox.rt(["exec", &id, "true"]));
-    kill_at_points(25, whole, || (id.clone(), sandbox.rt(["exec", &id, "sleep", "0.01"])), |id| {
-        assert_eq!(sandbox.status(id), "running");
-    });
+    kill_at_points(
+        25,
+        whole,
+        || (id.clone(), sandbox.rt(["exec", &id, "sleep", "0.01"])),
+        |id| {
+            assert_eq!(sandbox.status(id), "running");
+        },
+    );
     sandbox.exec(&id, "true").succeeds();
     sandbox.delete(&id);
     sandbox.assert_nothing_left(&id);

@@ -28,7 +28,8 @@ pub fn measure(setting: &Setting, bundle: &Bundle, runtimes: &[Runtime], rounds:
     for round in 0..=rounds {
         random.shuffle(&mut order);
         for &index in &order {
-            let life = live(setting, bundle, &runtimes[index]).unwrap_or_else(|e| panic!("{}: {e}", runtimes[index].name));
+            let life = live(setting, bundle, &runtimes[index])
+                .unwrap_or_else(|e| panic!("{}: {e}", runtimes[index].name));
             // The first round warms the caches.
             if round > 0 {
                 lives[index].push(life);
@@ -46,13 +47,15 @@ pub fn live(setting: &Setting, bundle: &Bundle, runtime: &Runtime) -> Result<Lif
     let step = |args: &[&str]| {
         let begin = Instant::now();
         // Its words would fill the screen in the search for the smallest limit.
-        let status = setting.command(runtime, args).stderr(std::process::Stdio::null()).status().expect("a runtime");
+        let status =
+            setting.command(runtime, args).stderr(std::process::Stdio::null()).status().expect("a runtime");
         if status.success() { Ok(begin.elapsed()) } else { Err(format!("{} failed: {status}", args[0])) }
     };
     let begin = Instant::now();
     let lived = (|| {
         let create = step(&["create", "--bundle", &path, "--pid-file", &pid_text, &id])?;
-        let pid = fs::read_to_string(&pid_file).ok().and_then(|t| t.trim().parse().ok()).ok_or("no pid file")?;
+        let pid =
+            fs::read_to_string(&pid_file).ok().and_then(|t| t.trim().parse().ok()).ok_or("no pid file")?;
         let start = step(&["start", &id])?;
         match waitpid(Pid::from_raw(pid), None) {
             Ok(WaitStatus::Exited(_, 0)) => {}
@@ -64,7 +67,9 @@ pub fn live(setting: &Setting, bundle: &Bundle, runtime: &Runtime) -> Result<Lif
     if lived.is_err() {
         let _ = step(&["delete", "--force", &id]);
     }
-    while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) = waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG)) {}
+    while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) =
+        waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG))
+    {}
     lived
 }
 
@@ -74,7 +79,12 @@ fn median(lives: &[Life]) -> Life {
         all.sort();
         all[all.len() / 2]
     };
-    Life { create: of(|l| l.create), start: of(|l| l.start), delete: of(|l| l.delete), whole: of(|l| l.whole) }
+    Life {
+        create: of(|l| l.create),
+        start: of(|l| l.start),
+        delete: of(|l| l.delete),
+        whole: of(|l| l.whole),
+    }
 }
 
 /// xorshift: the same order in every run, so that runs can be compared.

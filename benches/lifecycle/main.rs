@@ -24,7 +24,8 @@ fn main() {
     setting::leave_unified_hierarchy();
     let setting = Setting::new();
     let runtimes: Vec<Runtime> = setting::runtimes();
-    let lives: Vec<_> = setting.bundles().iter().map(|b| (b.name, lives::measure(&setting, b, &runtimes, rounds))).collect();
+    let lives: Vec<_> =
+        setting.bundles().iter().map(|b| (b.name, lives::measure(&setting, b, &runtimes, rounds))).collect();
     let peaks = runtimes.iter().map(|r| memory::peak_of_create(&setting, r)).collect::<Vec<_>>();
     let smallest = runtimes.iter().map(|r| memory::smallest_limit(&setting, r)).collect::<Vec<_>>();
 

@@ -17,7 +17,8 @@ const TRIES: usize = 5;
 
 /// For `--peak-of`: the resident set of a child is counted from its fork, so this process must stay small.
 pub fn print_peak_of(command: &[String]) {
-    let status = Command::new(&command[0]).args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::null()).status();
+    let status =
+        Command::new(&command[0]).args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::null()).status();
     assert!(status.is_ok_and(|s| s.success()), "{command:?} failed");
     println!("{}", getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss());
 }

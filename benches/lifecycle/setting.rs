@@ -22,7 +22,8 @@ pub struct Runtime {
 
 /// rt, then those of runc and crun that are installed.
 pub fn runtimes() -> Vec<Runtime> {
-    let own = std::env::var_os("RT_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_rt")), PathBuf::from);
+    let own =
+        std::env::var_os("RT_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_rt")), PathBuf::from);
     let mut all = vec![("rt", own)];
     for (name, variable) in [("runc", "RUNC"), ("crun", "CRUN")] {
         match std::env::var_os(variable).map(PathBuf::from).or_else(|| in_path(name)) {
@@ -47,7 +48,8 @@ fn version(path: &Path) -> String {
 /// Moves this process into a mount namespace of its own, without cgroup2 if controllers are on v1.
 pub fn leave_unified_hierarchy() {
     unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).expect("private mounts");
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .expect("private mounts");
     let unified = Path::new("/sys/fs/cgroup/unified");
     if unified.join("cgroup.procs").exists() {
         umount2(unified, MntFlags::MNT_DETACH).expect("to unmount cgroup2");

@@ -12,23 +12,36 @@ const BEGIN: &str = "<!-- written by `make bench` -->\n";
 const END: &str = "<!-- end of what `make bench` writes -->\n";
 
 /// `lives` has one entry a bundle, each with one life a runtime; `peaks` is in KiB, `smallest` in bytes.
-pub fn render(runtimes: &[Runtime], lives: &[(&str, Vec<Life>)], peaks: &[i64], smallest: &[u64], rounds: usize) -> String {
+pub fn render(
+    runtimes: &[Runtime],
+    lives: &[(&str, Vec<Life>)],
+    peaks: &[i64],
+    smallest: &[u64],
+    rounds: usize,
+) -> String {
     let mut text = format!("Medians of {rounds} shuffled rounds, milliseconds; {}.\n\n", machine());
     for (bundle, lives) in lives {
         let reference = runtimes.iter().position(|r| r.name == "crun").map(|i| lives[i].whole);
         text += "| bundle | runtime | create | start | delete | whole life | against crun |\n|---|---|---:|---:|---:|---:|---:|\n";
         for (runtime, life) in runtimes.iter().zip(lives) {
-            let ratio = reference.map_or("–".to_owned(), |r| format!("{:.2}", life.whole.as_secs_f64() / r.as_secs_f64()));
+            let ratio = reference
+                .map_or("–".to_owned(), |r| format!("{:.2}", life.whole.as_secs_f64() / r.as_secs_f64()));
             let Runtime { name, version, .. } = runtime;
-            let [create, start, delete, whole] = [life.create, life.start, life.delete, life.whole].map(milliseconds);
-            writeln!(text, "| {bundle} | {name} {version} | {create} | {start} | {delete} | {whole} | {ratio} |").unwrap();
+            let [create, start, delete, whole] =
+                [life.create, life.start, life.delete, life.whole].map(milliseconds);
+            writeln!(
+                text,
+                "| {bundle} | {name} {version} | {create} | {start} | {delete} | {whole} | {ratio} |"
+            )
+            .unwrap();
         }
         text += "\n";
     }
     text += "| runtime | peak memory of create, MiB | smallest memory limit that starts, KiB |\n|---|---:|---:|\n";
     for ((runtime, peak), smallest) in runtimes.iter().zip(peaks).zip(smallest) {
         let mebibytes = *peak as f64 / 1024.0;
-        writeln!(text, "| {} {} | {mebibytes:.1} | {} |", runtime.name, runtime.version, smallest / 1024).unwrap();
+        writeln!(text, "| {} {} | {mebibytes:.1} | {} |", runtime.name, runtime.version, smallest / 1024)
+            .unwrap();
     }
     text
 }
@@ -41,7 +54,11 @@ fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let memory_v1 = Path::new("/sys/fs/cgroup/memory").exists();
-    format!("Linux {}, {cpus} CPUs, memory controller on cgroup {}", kernel.trim(), if memory_v1 { "v1" } else { "v2" })
+    format!(
+        "Linux {}, {cpus} CPUs, memory controller on cgroup {}",
+        kernel.trim(),
+        if memory_v1 { "v1" } else { "v2" }
+    )
 }
 
 /// Replaces what stands between the two marks, or appends both.

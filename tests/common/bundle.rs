@@ -105,7 +105,8 @@ pub fn make_rootfs(rootfs: &Path) {
 fn applets() -> &'static [String] {
     static APPLETS: OnceLock<Vec<String>> = OnceLock::new();
     APPLETS.get_or_init(|| {
-        let list = Command::new(BUSYBOX).arg("--list").output().expect("busybox runs (package busybox-static)");
+        let list =
+            Command::new(BUSYBOX).arg("--list").output().expect("busybox runs (package busybox-static)");
         String::from_utf8_lossy(&list.stdout).lines().filter(|a| *a != "busybox").map(String::from).collect()
     })
 }

@@ -20,7 +20,11 @@ impl Cgroup {
             names.split(',').any(|n| n == controller).then(|| path.to_owned())
         });
         let (mount, inside, v2) = match v1 {
-            Some(path) => (mount_of(|kind, options| kind == "cgroup" && options.split(',').any(|o| o == controller))?, path, false),
+            Some(path) => (
+                mount_of(|kind, options| kind == "cgroup" && options.split(',').any(|o| o == controller))?,
+                path,
+                false,
+            ),
             None => {
                 let path = lines.lines().find_map(|line| line.strip_prefix("0::"))?.to_owned();
                 (mount_of(|kind, _| kind == "cgroup2")?, path, true)

@@ -28,8 +28,9 @@ impl ConsoleSocket {
         let mut name = [0_u8; 256];
         let mut data = [IoSliceMut::new(&mut name)];
         let mut space = nix::cmsg_space!(std::os::fd::RawFd);
-        let message = recvmsg::<UnixAddr>(stream.as_raw_fd(), &mut data, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
-            .expect("a message");
+        let message =
+            recvmsg::<UnixAddr>(stream.as_raw_fd(), &mut data, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC)
+                .expect("a message");
         let descriptor = message
             .cmsgs()
             .expect("control messages")

@@ -21,7 +21,8 @@ pub fn needs_root() -> bool {
 
 /// True if the runtime under test is rt itself; else prints the skip.
 pub fn needs_rt() -> bool {
-    let own = std::env::var_os("RT_BIN").is_none_or(|path| Path::new(&path).file_name().is_some_and(|n| n == "rt"));
+    let own =
+        std::env::var_os("RT_BIN").is_none_or(|path| Path::new(&path).file_name().is_some_and(|n| n == "rt"));
     if !own {
         skip("rt");
     }

@@ -149,7 +149,9 @@ impl Sandbox {
     pub fn leftovers(&self, id: &str) -> Vec<String> {
         let mut left = Vec::new();
         left.extend(cgroup::folders_named(id).iter().map(|f| format!("cgroup {}", f.display())));
-        left.extend(left::processes_marked(&self.mark).iter().map(|p| format!("process {p} {}", command_line(*p))));
+        left.extend(
+            left::processes_marked(&self.mark).iter().map(|p| format!("process {p} {}", command_line(*p))),
+        );
         left.extend(left::mounts_below(self.folder.path()).iter().map(|m| format!("mount {}", m.display())));
         let state = self.root().join(id);
         if state.exists() {

@@ -24,7 +24,8 @@ fn buildah_runs_commands_in_a_container_from_scratch() {
     buildah(&["add", &name, &engine.root_archive().display().to_string(), "/"]).ok();
     let runtime = Sandbox::binary().display().to_string();
     let isolated = ["run", "--runtime", &runtime, "--isolation", "oci", "--network", "none"];
-    let outcome = buildah(&isolated).args([&name, "--", "/bin/sh", "-c", "echo from buildah > /file; cat /file"]).ok();
+    let outcome =
+        buildah(&isolated).args([&name, "--", "/bin/sh", "-c", "echo from buildah > /file; cat /file"]).ok();
     assert_eq!(outcome.stdout, "from buildah\n");
     let outcome = buildah(&isolated).args([&name, "--", "/bin/sh", "-c", "exit 9"]).run();
     assert_eq!(outcome.code, 9, "{outcome}");

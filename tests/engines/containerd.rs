@@ -14,7 +14,10 @@ fn containerd_runs_execs_pauses_and_kills() {
     let socket = engine.containerd();
     let namespace = engine.sandbox.id("ctr");
     let ctr = |args: &[&str]| {
-        Run::new("ctr").args(["--address", &socket, "--namespace", &namespace]).args(args).time_limit(ENGINE_PATIENCE)
+        Run::new("ctr")
+            .args(["--address", &socket, "--namespace", &namespace])
+            .args(args)
+            .time_limit(ENGINE_PATIENCE)
     };
     let archive = engine.image_archive(IMAGE).display().to_string();
     ctr(&["image", "import", "--snapshotter", "native", &archive]).ok();

@@ -14,17 +14,39 @@ fn docker_runs_execs_updates_and_stops_with_a_limit() {
     let parent = format!("/{}", engine.sandbox.id("docker"));
     let runtime = format!("rt={}", Sandbox::binary().display());
     let daemon = Run::new("dockerd")
-        .args(["--containerd", &containerd, "--host", &host, "--add-runtime", &runtime, "--default-runtime", "rt"])
+        .args([
+            "--containerd",
+            &containerd,
+            "--host",
+            &host,
+            "--add-runtime",
+            &runtime,
+            "--default-runtime",
+            "rt",
+        ])
         .args(["--data-root", &engine.text("docker-root"), "--exec-root", &engine.text("docker-exec")])
-        .args(["--pidfile", &engine.text("docker.pid"), "--config-file", &engine.file("daemon.json", "{}").display().to_string()])
+        .args([
+            "--pidfile",
+            &engine.text("docker.pid"),
+            "--config-file",
+            &engine.file("daemon.json", "{}").display().to_string(),
+        ])
         .args(["--storage-driver", "vfs", "--cgroup-parent", &parent, "--default-ulimit", "nofile=1024:1024"])
-        .args(["--iptables=false", "--ip6tables=false", "--bridge=none", "--exec-opt", "native.cgroupdriver=cgroupfs"]);
-    let docker = |args: &[&str]| Run::new("docker").args(["--host", &host]).args(args).time_limit(ENGINE_PATIENCE);
+        .args([
+            "--iptables=false",
+            "--ip6tables=false",
+            "--bridge=none",
+            "--exec-opt",
+            "native.cgroupdriver=cgroupfs",
+        ]);
+    let docker =
+        |args: &[&str]| Run::new("docker").args(["--host", &host]).args(args).time_limit(ENGINE_PATIENCE);
     engine.daemon(daemon, || docker(&["version"]).run().code == 0);
     docker(&["import", &engine.root_archive().display().to_string(), "box"]).ok();
     let run = ["run", "--network", "none"];
 
-    let outcome = docker(&run).args(["--rm", "-m", "64m", "box", "sh", "-c", "echo from docker; exit 6"]).run();
+    let outcome =
+        docker(&run).args(["--rm", "-m", "64m", "box", "sh", "-c", "echo from docker; exit 6"]).run();
     assert_eq!((outcome.code, outcome.stdout.as_str()), (6, "from docker\n"), "{outcome}");
     assert_eq!(docker(&run).args(["--rm", "box", "/no/such"]).run().code, 127);
     assert_eq!(docker(&run).args(["--rm", "box", "/etc/passwd"]).run().code, 126);

@@ -60,7 +60,13 @@ impl Engine {
         fs::write(folder.join("config.json"), config.to_string()).expect("an image config");
         fs::write(folder.join("manifest.json"), manifest.to_string()).expect("a manifest");
         let archive = self.sandbox.path("image.tar");
-        Run::new("tar").arg("-C").arg(&folder).arg("-cf").arg(&archive).args(["manifest.json", "config.json", "layer.tar"]).ok();
+        Run::new("tar")
+            .arg("-C")
+            .arg(&folder)
+            .arg("-cf")
+            .arg(&archive)
+            .args(["manifest.json", "config.json", "layer.tar"])
+            .ok();
         archive
     }
 
@@ -112,7 +118,7 @@ impl Drop for Engine {
 
 /// Kills what names the folder on its command line: shims and monitors.
 fn kill_with_argument(folder: &Path) {
-    let own = std::process::id().cast_signed();
+    let own = std::process::id() as i32;
     let folder = folder.display().to_string();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };

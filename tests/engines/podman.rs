@@ -37,7 +37,14 @@ impl Podman {
         Run::new("podman")
             .arg("--runtime")
             .arg(Sandbox::binary())
-            .args(["--cgroup-manager", "cgroupfs", "--tmpdir", &text("podman-tmp"), "--storage-driver", "vfs"])
+            .args([
+                "--cgroup-manager",
+                "cgroupfs",
+                "--tmpdir",
+                &text("podman-tmp"),
+                "--storage-driver",
+                "vfs",
+            ])
             .args(["--root", &text("podman-root"), "--runroot", &text("podman-run")])
             .args(args)
             .env(key, value)
@@ -85,7 +92,21 @@ fn podman_execs_updates_stops_and_removes() {
     }
     let podman = Podman::new();
     let script = "trap 'echo bye; exit 0' TERM; echo hello; while true; do sleep 0.05; done";
-    podman.run(&["--detach", "--name", "one", "--memory", "64m", "--pids-limit", "50", "box", "sh", "-c", script]).succeeds();
+    podman
+        .run(&[
+            "--detach",
+            "--name",
+            "one",
+            "--memory",
+            "64m",
+            "--pids-limit",
+            "50",
+            "box",
+            "sh",
+            "-c",
+            script,
+        ])
+        .succeeds();
     let exec = podman.command(&["exec", "--env", "A=b", "one", "sh", "-c", "echo $A; exit 3"]).run();
     assert_eq!((exec.code, exec.stdout.as_str()), (3, "b\n"), "{exec}");
     assert_eq!(podman.command(&["exec", "one", "/no/such"]).run().code, 127);
@@ -114,7 +135,8 @@ fn podman_sees_an_out_of_memory_kill() {
     }
     let podman = Podman::new();
     let fill = "exec dd if=/dev/zero of=/dev/shm/fill bs=1M count=60";
-    let outcome = podman.run(&["--name", "oom", "--memory", "32m", "--shm-size", "64m", "box", "sh", "-c", fill]);
+    let outcome =
+        podman.run(&["--name", "oom", "--memory", "32m", "--shm-size", "64m", "box", "sh", "-c", fill]);
     assert_eq!(outcome.code, 137, "{outcome}");
     // On cgroup v1, conmon 2.1 misses the kill with any runtime.
     if !std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
@@ -142,8 +164,13 @@ fn podman_builds_an_image() {
     let podman = Podman::new();
     let context = podman.engine.sandbox.path("context");
     fs::create_dir(&context).expect("a folder");
-    fs::write(context.join("Containerfile"), "FROM localhost/box\nRUN echo built > /built && id -u >> /built\n").expect("a file");
-    podman.command(&["build", "--network", "none", "--tag", "built", "--signature-policy"])
+    fs::write(
+        context.join("Containerfile"),
+        "FROM localhost/box\nRUN echo built > /built && id -u >> /built\n",
+    )
+    .expect("a file");
+    podman
+        .command(&["build", "--network", "none", "--tag", "built", "--signature-policy"])
         .arg(podman.engine.sandbox.path("policy.json"))
         .arg(&context)
         .ok();
