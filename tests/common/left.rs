@@ -11,7 +11,7 @@ use super::cgroup;
 
 /// Pids of all live processes, but for this one, that have `mark` in their environment.
 pub fn processes_marked(mark: &str) -> Vec<i32> {
-    let own = std::process::id() as i32;
+    let own = std::process::id().cast_signed();
     let mut pids = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };

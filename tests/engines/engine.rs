@@ -118,7 +118,7 @@ impl Drop for Engine {
 
 /// Kills what names the folder on its command line: shims and monitors.
 fn kill_with_argument(folder: &Path) {
-    let own = std::process::id() as i32;
+    let own = std::process::id().cast_signed();
     let folder = folder.display().to_string();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
