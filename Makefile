@@ -3,6 +3,7 @@
 SHELL      := /bin/sh
 PREFIX     ?= /usr/local
 DESTDIR    ?=
+SHARE       = $(DESTDIR)$(PREFIX)/share
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 # Evaluated in recipes only: cargo may not be installed before scripts/deps has run.
@@ -46,6 +47,11 @@ lint: ## formatting, clippy without warnings, licences and sources of every crat
 
 install: build ## install rt, its man pages and shell completions below $(DESTDIR)$(PREFIX)
 	install -D -m 755 $(RT) $(DESTDIR)$(PREFIX)/bin/rt
+	mkdir -p $(SHARE)/man/man8 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	$(RT) man $(SHARE)/man/man8
+	$(RT) completions bash > $(SHARE)/bash-completion/completions/rt
+	$(RT) completions zsh > $(SHARE)/zsh/site-functions/_rt
+	$(RT) completions fish > $(SHARE)/fish/vendor_completions.d/rt.fish
 
 clean: ## remove what was built
 	rm -rf target
