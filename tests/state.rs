@@ -92,7 +92,8 @@ fn commands_on_one_container_do_not_disturb_each_other() {
 
 #[test]
 fn of_two_starts_one_succeeds() {
-    if !needs_root() {
+    // A second start of runc can wait for ever on the first one's fifo.
+    if !needs_root() || !needs_rt() {
         return;
     }
     let sandbox = Sandbox::new();
