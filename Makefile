@@ -1,0 +1,57 @@
+# rt: build, verify, test. `make verify` and `make test` each do everything that is needed on a fresh Debian machine.
+
+SHELL      := /bin/sh
+PREFIX     ?= /usr/local
+DESTDIR    ?=
+SHARE       = $(DESTDIR)$(PREFIX)/share
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+# Evaluated in recipes only: cargo may not be installed before scripts/deps has run.
+TARGET      = $(shell rustc -vV | sed -n 's/^host: //p')
+RT          = target/$(TARGET)/release/rt
+CARGO_FLAGS = --locked --target $(TARGET)
+# Containers need root; only what needs it is run as root.
+SUDO        = $(if $(filter 0,$(shell id -u)),,sudo -E)
+RUNNER      = $(if $(SUDO),env CARGO_TARGET_$(shell echo $(TARGET) | tr 'a-z-' 'A-Z_')_RUNNER="$(SUDO)")
+
+.PHONY: help deps build verify test test-unit bench lint install clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-10s %s\n", $$1, $$2 }'
+
+deps: ## install what a build needs (apt packages, and Rust where Debian's is new enough)
+	@scripts/deps build
+
+build: deps ## the release binary: static, target/<arch>-unknown-linux-gnu/release/rt
+	cargo build --release $(CARGO_FLAGS)
+
+verify: build ## make a container, prove its memory limit, print the checklist
+	$(SUDO) $(RT) verify
+
+test: ## all tests: unit, integration with real containers, and real engines
+	@scripts/deps build test
+	$(RUNNER) cargo test --no-fail-fast $(CARGO_FLAGS)
+
+test-unit: deps ## the unit tests alone
+	cargo test --lib --bins $(CARGO_FLAGS)
+
+bench: ## create+start+delete beside runc and crun; rewrites the table in docs/performance.md
+	@scripts/deps build bench
+	$(RUNNER) cargo bench --bench lifecycle $(CARGO_FLAGS) -- $(BENCH_ARGS)
+
+lint: ## formatting, clippy without warnings, licences and sources of every crate
+	@scripts/deps build lint
+	cargo fmt --check
+	cargo clippy --all-targets $(CARGO_FLAGS) -- -D warnings
+	@scripts/deny
+
+install: build ## install rt, its man pages and shell completions below $(DESTDIR)$(PREFIX)
+	install -D -m 755 $(RT) $(DESTDIR)$(PREFIX)/bin/rt
+	mkdir -p $(SHARE)/man/man8 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	$(RT) man $(SHARE)/man/man8
+	$(RT) completions bash > $(SHARE)/bash-completion/completions/rt
+	$(RT) completions zsh > $(SHARE)/zsh/site-functions/_rt
+	$(RT) completions fish > $(SHARE)/fish/vendor_completions.d/rt.fish
+
+clean: ## remove what was built
+	rm -rf target

@@ -1,0 +1,44 @@
+//! What a machine may lack. A test that needs it returns early and says so on one line, which CI counts.
+
+use std::io::Write;
+use std::path::Path;
+
+/// Prints `SKIP: needs WHAT (TEST)` past the test harness, which hides what passing tests print.
+pub fn skip(what: &str) {
+    let thread = std::thread::current();
+    let line = format!("SKIP: needs {what} ({})\n", thread.name().unwrap_or("unnamed"));
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}
+
+/// True for root with the cgroup file systems mounted; else prints the skip.
+pub fn needs_root() -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        skip("root");
+    }
+    root
+}
+
+/// True if the runtime under test is rt itself; else prints the skip.
+pub fn needs_rt() -> bool {
+    let own =
+        std::env::var_os("RT_BIN").is_none_or(|path| Path::new(&path).file_name().is_some_and(|n| n == "rt"));
+    if !own {
+        skip("rt");
+    }
+    own
+}
+
+/// True if the program is in PATH; else prints the skip.
+pub fn needs_engine(program: &str) -> bool {
+    let found = find_program(program);
+    if !found {
+        skip(program);
+    }
+    found
+}
+
+fn find_program(program: &str) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default();
+    path.split(':').chain(["/usr/sbin", "/sbin"]).any(|folder| Path::new(folder).join(program).exists())
+}
