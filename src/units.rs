@@ -199,7 +199,9 @@ mod tests {
 
     #[test]
     fn cpu_is_percent_of_one_cpu() {
-        for (text, quota_us) in [("25", 25_000), ("12.5", 12_500), ("200", 200_000), ("50%", 50_000), ("1", 1_000)] {
+        for (text, quota_us) in
+            [("25", 25_000), ("12.5", 12_500), ("200", 200_000), ("50%", 50_000), ("1", 1_000)]
+        {
             assert_eq!(text.parse(), Ok(CpuShare::Limited { quota_us }), "{text}");
         }
         assert_eq!("max".parse(), Ok(CpuShare::Unlimited));

@@ -83,14 +83,19 @@ fn a_runtime_that_ignores_the_cpu_limit_is_found() {
 
 #[test]
 fn a_runtime_that_does_not_create_is_found() {
-    let Some(failed) = failed_by(r#"[ "$verb" != create ] || { echo broken >&2; exit 1; }"#, "") else { return };
+    let Some(failed) = failed_by(r#"[ "$verb" != create ] || { echo broken >&2; exit 1; }"#, "") else {
+        return;
+    };
     assert_eq!(failed, ["create"]);
 }
 
 #[test]
 fn a_runtime_that_leaks_the_cgroup_is_found() {
     let note = tempfile::NamedTempFile::new().unwrap();
-    let leak = format!(r#"[ "$verb" != delete ] || {{ mkdir -p "$cgroup"; echo "$cgroup" >> '{}'; }}"#, note.path().display());
+    let leak = format!(
+        r#"[ "$verb" != delete ] || {{ mkdir -p "$cgroup"; echo "$cgroup" >> '{}'; }}"#,
+        note.path().display()
+    );
     let Some(failed) = failed_by("", &leak) else { return };
     for dir in fs::read_to_string(note.path()).unwrap().lines() {
         fs::remove_dir(dir).unwrap();
@@ -100,6 +105,11 @@ fn a_runtime_that_leaks_the_cgroup_is_found() {
 
 #[test]
 fn a_runtime_that_kills_on_start_is_found() {
-    let Some(failed) = failed_by("", r#"[ "$verb" != start ] || "${@:1:2}" true 2>/dev/null; [ "$verb" != start ] || kill -9 "$(cat "$cgroup/cgroup.procs")""#) else { return };
+    let Some(failed) = failed_by(
+        "",
+        r#"[ "$verb" != start ] || "${@:1:2}" true 2>/dev/null; [ "$verb" != start ] || kill -9 "$(cat "$cgroup/cgroup.procs")""#,
+    ) else {
+        return;
+    };
     assert!(failed.contains(&"start"), "{failed:?}");
 }

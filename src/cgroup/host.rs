@@ -137,7 +137,9 @@ fn upwards(location: &Location) -> impl Iterator<Item = PathBuf> + '_ {
 }
 
 fn tightest_number(location: &Location, file: &str) -> Option<u64> {
-    upwards(location).filter_map(|dir| read::text_if_there(&dir.join(file)).ok()??.trim_end().parse().ok()).min()
+    upwards(location)
+        .filter_map(|dir| read::text_if_there(&dir.join(file)).ok()??.trim_end().parse().ok())
+        .min()
 }
 
 /// The tightest share of one CPU on the way up (1.0 = one whole CPU); `None` for no limit.
@@ -164,7 +166,8 @@ fn privilege(membership: &str, mounts: &[CgroupMount]) -> Privilege {
     }
     let delegated = locate::locate_in(membership, mounts, "").is_ok_and(|location| {
         let writable = |file: &str| access(&location.dir.join(file), AccessFlags::W_OK).is_ok();
-        let list = read::text_if_there(&location.dir.join(v2::CONTROLLERS)).ok().flatten().unwrap_or_default();
+        let list =
+            read::text_if_there(&location.dir.join(v2::CONTROLLERS)).ok().flatten().unwrap_or_default();
         list.split_whitespace().any(|word| word == "memory")
             && writable(v2::PROCS)
             && writable(v2::SUBTREE_CONTROL)

@@ -15,9 +15,9 @@ pub struct Limiter {
 
 /// The limiter of `cgroup`; `None` where nothing on the way up has a limit. Of equal limits the nearest counts.
 pub fn limiter(cgroup: &MemoryCgroup) -> Result<Option<Limiter>, CgroupError> {
-    Ok(limits_upwards(cgroup)?.into_iter().reduce(|best, next| {
-        if next.limit_bytes < best.limit_bytes { next } else { best }
-    }))
+    Ok(limits_upwards(cgroup)?
+        .into_iter()
+        .reduce(|best, next| if next.limit_bytes < best.limit_bytes { next } else { best }))
 }
 
 /// Every limit on the way up, nearest first.

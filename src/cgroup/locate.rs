@@ -96,8 +96,11 @@ pub fn locate_in(
         }
         let depth = mount.root.components().count();
         if found.as_ref().is_none_or(|(best, _)| depth > *best) {
-            let dir =
-                if below.as_os_str().is_empty() { mount.mount_point.clone() } else { mount.mount_point.join(below) };
+            let dir = if below.as_os_str().is_empty() {
+                mount.mount_point.clone()
+            } else {
+                mount.mount_point.join(below)
+            };
             let location = Location { version, path: path.to_owned(), mount: mount.mount_point.clone(), dir };
             found = Some((depth, location));
         }
@@ -174,7 +177,8 @@ fn unescape(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
         let octal = tail.get(..3).filter(|_| first == b'\\');
-        let code = octal.and_then(|o| std::str::from_utf8(o).ok()).and_then(|o| u8::from_str_radix(o, 8).ok());
+        let code =
+            octal.and_then(|o| std::str::from_utf8(o).ok()).and_then(|o| u8::from_str_radix(o, 8).ok());
         match code {
             Some(byte) => {
                 bytes.push(byte);

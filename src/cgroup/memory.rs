@@ -139,7 +139,8 @@ impl MemoryCgroup {
                 if read::number_if_there(&self.file(v1::SWAPPINESS))? == Some(0) {
                     return Ok(Some(0));
                 }
-                let Some(both) = read::number_if_there(&self.file(v1::MEMSW_LIMIT))?.and_then(v1::limit) else {
+                let Some(both) = read::number_if_there(&self.file(v1::MEMSW_LIMIT))?.and_then(v1::limit)
+                else {
                     return Ok(None);
                 };
                 let limit = v1::limit(read::number(&self.file(v1::LIMIT))?).unwrap_or(both);

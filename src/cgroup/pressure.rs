@@ -61,7 +61,10 @@ impl PressureSource {
     /// The narrowest source for `pid`: its unified cgroup, unless that is the root, which is the host's.
     pub fn of(pid: i32) -> Result<Option<Self>, CgroupError> {
         let membership = locate::membership_of(pid)?;
-        Self::open(unified_dir(&membership, &locate::mounts()?).as_deref(), Path::new("/proc/pressure/memory"))
+        Self::open(
+            unified_dir(&membership, &locate::mounts()?).as_deref(),
+            Path::new("/proc/pressure/memory"),
+        )
     }
 
     fn open(cgroup_dir: Option<&Path>, host: &Path) -> Result<Option<Self>, CgroupError> {

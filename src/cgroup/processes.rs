@@ -31,7 +31,9 @@ pub fn of_dir(dir: &Path) -> Result<Vec<i32>, CgroupError> {
 pub fn of_subtree(dir: &Path) -> Result<Vec<i32>, CgroupError> {
     let mut all = of_dir(dir).or_else(|e| match &e {
         // A threaded v2 cgroup refuses the read; its processes are told by the domain above.
-        CgroupError::Read { source, .. } if source.raw_os_error() == Some(nix::libc::EOPNOTSUPP) => Ok(vec![]),
+        CgroupError::Read { source, .. } if source.raw_os_error() == Some(nix::libc::EOPNOTSUPP) => {
+            Ok(vec![])
+        }
         _ => Err(e),
     })?;
     for below in subtree(dir).into_iter().skip(1) {

@@ -42,11 +42,12 @@ pub struct CreateArgs {
     /// pass N additional file descriptors to the container (stdio + $LISTEN_FDS + N in total)
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
-    /// memory limit of the container in place of the one in config.json, such as 64M
+    /// memory limit of the container in place of the one in config.json: MiB as in 128, a size as in 128M or
+    /// 1g, or max; without any config.json the container is made from nothing
     #[arg(long, value_name = "SIZE")]
     pub ram: Option<String>,
-    /// share of CPU time of the container in place of the one in config.json: CPUs such as 0.5, or 50%
-    #[arg(long, value_name = "CPUS")]
+    /// CPU time of the container in place of the limit in config.json: percent of one CPU as in 25, or max
+    #[arg(long, value_name = "PERCENT")]
     pub cpu: Option<String>,
 }
 

@@ -11,7 +11,6 @@ mod proof;
 mod update;
 pub mod values;
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -150,12 +149,6 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// write the manual pages into a directory
     Man(ManArgs),
-    /// the memory worker, started by rt itself
-    #[command(name = "__worker", hide = true, disable_help_flag = true)]
-    Worker(RawArgs),
-    /// the container's init, started by rt itself
-    #[command(name = "__init", hide = true, disable_help_flag = true)]
-    Init(RawArgs),
 }
 
 /// Arguments of `completions`.
@@ -170,12 +163,4 @@ pub struct CompletionsArgs {
 pub struct ManArgs {
     /// where the pages go; it must exist
     pub directory: PathBuf,
-}
-
-/// Arguments that only the command itself understands.
-#[derive(Debug, Clone, Args)]
-pub struct RawArgs {
-    /// passed on as they are
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub args: Vec<OsString>,
 }

@@ -7,9 +7,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches};
 
 use super::normalise::{Normalised, normalise};
-use super::{
-    Cli, Command, ContainerArgs, CreateArgs, DeleteArgs, ExecArgs, Global, KillArgs, RawArgs, RunArgs, help,
-};
+use super::{Cli, Command, ContainerArgs, CreateArgs, DeleteArgs, ExecArgs, Global, KillArgs, RunArgs, help};
 use crate::exit::ExitStatus;
 
 /// Why no command is run.
@@ -75,15 +73,12 @@ fn types_for(words: &[OsString]) -> clap::Command {
             "state" => ("state", ContainerArgs::augment_args),
             "kill" => ("kill", KillArgs::augment_args),
             "delete" => ("delete", DeleteArgs::augment_args),
-            "__init" => ("__init", RawArgs::augment_args),
-            "__worker" => ("__worker", RawArgs::augment_args),
             _ => return None,
         };
         Some(hot)
     });
     let Some((name, augment)) = verb else { return Cli::command() };
-    let hidden = name.starts_with("__");
-    let command = augment(clap::Command::new(name)).hide(hidden).disable_help_flag(hidden);
+    let command = augment(clap::Command::new(name));
     let version = clap::Arg::new("version").long("version").short('v').action(ArgAction::SetTrue);
     let types = Global::augment_args(clap::Command::new("rt")).args_override_self(true).arg(version);
     types.disable_help_subcommand(true).subcommand_required(true).subcommand(command)

@@ -12,14 +12,15 @@ use crate::runtime::{Status, Store};
 /// Saves the container into the folder of `--image-path`.
 pub fn run(global: &Global, args: &CheckpointArgs) -> anyhow::Result<ExitStatus> {
     warn_without_root();
-    let container = Store::open(global)?.load_locked(&args.container_id)?;
+    let mut container = Store::open(global)?.load_locked(&args.container_id)?;
     let status = container.status();
     if matches!(status, Status::Created | Status::Stopped) {
         bail!("Container cannot be checkpointed in {status} state");
     }
-    let binds = cgroup_binds(container.spec(), container.cgroup());
+    let spec = container.spec()?;
+    let binds = cgroup_binds(spec, container.cgroup());
     let subject = Subject {
-        spec: container.spec(),
+        spec,
         rootfs: container.rootfs(),
         cgroup_binds: &binds,
         freezer: container.cgroup().path_of("freezer"),

@@ -1,6 +1,6 @@
 //! `completions`: a script for a shell, made from the clap types.
 
-use clap::{Command, CommandFactory};
+use clap::CommandFactory;
 
 use crate::cli::{Cli, CompletionsArgs, Global};
 use crate::exit::ExitStatus;
@@ -13,15 +13,8 @@ pub fn run(_: &Global, args: &CompletionsArgs) -> anyhow::Result<ExitStatus> {
 
 fn script(shell: clap_complete::Shell) -> String {
     let mut text = Vec::new();
-    clap_complete::generate(shell, &mut shown(), "rt", &mut text);
+    clap_complete::generate(shell, &mut Cli::command(), "rt", &mut text);
     String::from_utf8_lossy(&text).into_owned()
-}
-
-/// The command line without what rt alone calls: a completion knows no hidden commands.
-fn shown() -> Command {
-    let cli = Cli::command();
-    let commands = cli.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
-    Command::new("rt").args(cli.get_arguments().cloned()).subcommands(commands)
 }
 
 #[cfg(test)]

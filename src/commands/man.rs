@@ -25,8 +25,7 @@ pub fn run(_: &Global, args: &ManArgs) -> anyhow::Result<ExitStatus> {
 fn pages() -> anyhow::Result<Vec<(String, Vec<u8>)>> {
     let mut cli = Cli::command().disable_help_subcommand(true).version(env!("CARGO_PKG_VERSION"));
     cli.build();
-    let shown = cli.get_subcommands().filter(|command| !command.is_hide_set());
-    let pages = std::iter::once(&cli).chain(shown).map(page);
+    let pages = std::iter::once(&cli).chain(cli.get_subcommands()).map(page);
     pages.collect::<std::io::Result<_>>().context("cannot render a page")
 }
 

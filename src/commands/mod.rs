@@ -12,6 +12,7 @@ pub mod features;
 pub mod init;
 pub mod kill;
 pub mod list;
+mod making;
 pub mod man;
 pub mod monitor;
 pub mod pause;
@@ -80,7 +81,6 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::Events(args) => events::run(global, args),
         Command::Exec(args) => exec::run(global, args).context("exec failed"),
         Command::Features => features::run(global),
-        Command::Init(args) => init::run(global, args),
         Command::Kill(args) => kill::run(global, args),
         Command::List(args) => list::run(global, args),
         Command::Man(args) => man::run(global, args),
@@ -96,7 +96,6 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::TestMemory(args) => test_memory::run(global, args),
         Command::Update(args) => update::run(global, args),
         Command::Verify(args) => verify::run(global, args),
-        Command::Worker(args) => worker::run(global, args),
     }
 }
 

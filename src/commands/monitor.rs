@@ -31,7 +31,9 @@ pub fn run(global: &Global, args: &MonitorArgs) -> anyhow::Result<ExitStatus> {
         Some(init) => match monitor::watch(init, args.interval, time, &mut |reading| view.show(reading)) {
             Ok(end) => end,
             // The reader has seen enough.
-            Err(MonitorError::Show(e)) if e.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitStatus::SUCCESS),
+            Err(MonitorError::Show(e)) if e.kind() == io::ErrorKind::BrokenPipe => {
+                return Ok(ExitStatus::SUCCESS);
+            }
             Err(e) => return Err(e.into()),
         },
     };
@@ -69,7 +71,9 @@ impl View {
                 serde_json::to_writer(&mut out, reading)?;
                 out.write_all(b"\n")?;
             }
-            Format::Text if !self.terminal => out.write_all(format!("{}\n", report::line(reading)).as_bytes())?,
+            Format::Text if !self.terminal => {
+                out.write_all(format!("{}\n", report::line(reading)).as_bytes())?
+            }
             Format::Text => {
                 if self.drawn.is_some_and(|at| at.elapsed() < DRAW_EVERY) {
                     return Ok(());
@@ -96,7 +100,8 @@ mod tests {
         };
         assert_eq!(time(&args(Some(1.5), 1)).unwrap(), Some(Duration::from_millis(1500)));
         assert_eq!(time(&args(None, 1)).unwrap(), None);
-        for (seconds, interval) in [(Some(-1.0), 1), (Some(f64::NAN), 1), (Some(f64::INFINITY), 1), (None, 0)] {
+        for (seconds, interval) in [(Some(-1.0), 1), (Some(f64::NAN), 1), (Some(f64::INFINITY), 1), (None, 0)]
+        {
             assert!(time(&args(seconds, interval)).is_err(), "{seconds:?} {interval}");
         }
     }

@@ -1,13 +1,34 @@
 //! From a container's name to what the prover and the monitor need of it.
 
+use anyhow::Context;
+use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
 use crate::cli::Global;
-use crate::proof::{Asked, Subject};
+use crate::proof::{Asked, Place, Status, Subject};
+use crate::runtime::{self, Store};
 
 /// The container as a subject, and the limit that was asked for it (the config saved at create, and later updates).
-pub fn of_container(_global: &Global, id: &str) -> anyhow::Result<(Subject, Asked)> {
-    anyhow::bail!("container '{id}' cannot be loaded")
+pub fn of_container(global: &Global, id: &str) -> anyhow::Result<(Subject, Asked)> {
+    let container = Store::open(global)?.load(id).with_context(|| format!("cannot load container '{id}'"))?;
+    let status = container.status();
+    let init = match status {
+        runtime::Status::Stopped => None,
+        _ => Some(Pid::from_raw(container.init_pid())),
+    };
+    let subject = Subject {
+        id: id.to_owned(),
+        bundle: Some(container.bundle().to_owned()),
+        place: init.map(Place::Process),
+        init,
+        status: match status {
+            runtime::Status::Stopped => Status::Stopped,
+            runtime::Status::Paused => Status::Paused,
+            _ => Status::Live,
+        },
+        record_dirs: vec![container.directory().to_owned(), container.bundle().to_owned()],
+    };
+    Ok((subject, asked(container.asked_resources())))
 }
 
 /// The memory limit in a container's resources: the spec's absent, 0 and −1 all mean none.

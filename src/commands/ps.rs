@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn only_the_containers_lines_are_kept() {
-        let output = "UID   PID  PPID CMD\nroot    1     0 init\nroot   77     1 sleep 1 77\nroot   78    77 sh\n";
+        let output =
+            "UID   PID  PPID CMD\nroot    1     0 init\nroot   77     1 sleep 1 77\nroot   78    77 sh\n";
         let text = table(output, &[Pid::from_raw(77)]).unwrap();
         assert_eq!(text, "UID   PID  PPID CMD\nroot   77     1 sleep 1 77\n");
         assert!(table("NAME\nx\n", &[]).is_err());

@@ -4,11 +4,13 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use nix::unistd::Pid;
+use oci_spec::runtime::Spec;
 
 use super::checkpoint::{warn_without_root, with_hint};
 use crate::cli::{Global, RestoreArgs};
 use crate::exit::ExitStatus;
 use crate::runtime::criu::{ContainerEvents, Subject, cgroup_binds, restore};
+use crate::runtime::foreground::Foreground;
 use crate::runtime::{Container, Store};
 
 /// Restores the container; without `--detach` waits for it and returns its status.
@@ -17,10 +19,17 @@ pub fn run(global: &Global, args: &RestoreArgs) -> anyhow::Result<ExitStatus> {
     let bundle = args.bundle.as_deref().unwrap_or(Path::new("."));
     let bundle = bundle.canonicalize().with_context(|| format!("cannot find bundle {}", bundle.display()))?;
     let mut container = Store::open(global)?.prepare(&args.container_id, &bundle)?;
+    let foreground = if args.detach {
+        None
+    } else {
+        Some(Foreground::prepare(has_terminal(container.spec()?), !args.no_subreaper)?)
+    };
     let restored = start(&mut container, args);
     match restored {
-        Ok(_) if args.detach => Ok(ExitStatus::SUCCESS),
-        Ok(master) => container.wait_and_delete(master, !args.no_subreaper),
+        Ok(master) => match foreground {
+            Some(foreground) => Ok(container.wait_and_delete(foreground, master)?),
+            None => Ok(ExitStatus::SUCCESS),
+        },
         Err(error) => {
             if let Err(second) = container.destroy() {
                 tracing::warn!("{second:#}");
@@ -31,8 +40,8 @@ pub fn run(global: &Global, args: &RestoreArgs) -> anyhow::Result<ExitStatus> {
 }
 
 fn start(container: &mut Container, args: &RestoreArgs) -> anyhow::Result<Option<std::os::fd::OwnedFd>> {
-    let spec = container.spec().clone();
-    let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
+    let spec = container.spec()?.clone();
+    let terminal = has_terminal(&spec);
     if args.detach && terminal && args.console_socket.is_none() {
         bail!("cannot allocate tty if rt will detach without setting console socket");
     }
@@ -56,4 +65,8 @@ fn start(container: &mut Container, args: &RestoreArgs) -> anyhow::Result<Option
     };
     with_hint(restore(args, &subject, &scratch, &mut events))?;
     Ok(events.master)
+}
+
+fn has_terminal(spec: &Spec) -> bool {
+    spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false)
 }

@@ -10,10 +10,10 @@ use nix::unistd::Pid;
 use super::proof_subject;
 use crate::cli::{Format, Global, TestMemoryArgs};
 use crate::exit::ExitStatus;
+use crate::log;
 use crate::proof::{self, Asked, Plan, Request, Sample, Strategy, Subject, Verdict};
 use crate::report::proof as report;
 use crate::units::{MIB, Ram};
-use crate::log;
 
 /// The terminal is drawn at most this often.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
@@ -37,7 +37,8 @@ pub fn run(global: &Global, args: &TestMemoryArgs) -> anyhow::Result<ExitStatus>
     let mut worst = None;
     for strategy in wanted.strategies {
         request.strategy = strategy;
-        let verdict = if args.dry_run { dry_run(&request, args.format)? } else { prove(&request, args.format)? };
+        let verdict =
+            if args.dry_run { dry_run(&request, args.format)? } else { prove(&request, args.format)? };
         worst = worse(worst, verdict);
         if verdict == Some(Verdict::InitDied) {
             break;
@@ -71,7 +72,11 @@ impl Wanted {
         } else if args.strategy.iter().any(|name| name == "all") {
             Strategy::ALL.to_vec()
         } else {
-            args.strategy.iter().map(|name| name.parse()).collect::<Result<_, _>>().context("bad --strategy")?
+            args.strategy
+                .iter()
+                .map(|name| name.parse())
+                .collect::<Result<_, _>>()
+                .context("bad --strategy")?
         };
         let timeout_is_zero = args.timeout.is_some_and(|timeout| timeout.is_zero());
         anyhow::ensure!(!timeout_is_zero, "bad --timeout: no proof is made in no time");
@@ -93,9 +98,10 @@ fn amount(args: &TestMemoryArgs) -> anyhow::Result<Option<u64>> {
     }
     match (&args.container, args.mb) {
         (None, mb) => Ok(mb),
-        (Some(word), None) => {
-            word.parse().map(Some).map_err(|_| anyhow!("bad MB: '{word}' beside --pid or --cgroup is no number"))
-        }
+        (Some(word), None) => word
+            .parse()
+            .map(Some)
+            .map_err(|_| anyhow!("bad MB: '{word}' beside --pid or --cgroup is no number")),
         (Some(word), Some(_)) => Err(anyhow!("'{word}' is named beside --pid or --cgroup")),
     }
 }

@@ -43,7 +43,8 @@ fn read_resources(path: &Path) -> anyhow::Result<LinuxResources> {
     if path == Path::new("-") {
         std::io::stdin().read_to_end(&mut text).context("cannot read resources from standard input")?;
     } else {
-        text = std::fs::read(path).with_context(|| format!("cannot read resources from {}", path.display()))?;
+        text =
+            std::fs::read(path).with_context(|| format!("cannot read resources from {}", path.display()))?;
     }
     parse_resources(&text).context("cannot parse resources")
 }
@@ -89,7 +90,8 @@ mod tests {
     #[test]
     fn only_given_options_become_limits() {
         assert_eq!(from_options(&UpdateArgs::default()), LinuxResources::default());
-        let args = UpdateArgs { memory: Some(64), cpu_quota: Some(-1), pids_limit: Some(0), ..Default::default() };
+        let args =
+            UpdateArgs { memory: Some(64), cpu_quota: Some(-1), pids_limit: Some(0), ..Default::default() };
         let resources = from_options(&args);
         assert_eq!(resources.memory().unwrap().limit(), Some(64));
         assert_eq!(resources.cpu().as_ref().unwrap().quota(), Some(-1));

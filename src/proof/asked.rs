@@ -44,7 +44,11 @@ mod tests {
         assert_eq!(compare(asked, Some(32 << 20), 4096), Ok(()));
         assert_eq!(compare(asked, None, 4096), Err(NotApplied { asked_bytes: 64 << 20, kernel_bytes: None }));
         assert!(compare(asked, Some(128 << 20), 4096).is_err());
-        assert_eq!(compare(Asked::Limited(5000), Some(4096), 4096), Ok(()), "the kernel rounds down to pages");
+        assert_eq!(
+            compare(Asked::Limited(5000), Some(4096), 4096),
+            Ok(()),
+            "the kernel rounds down to pages"
+        );
         assert_eq!(compare(Asked::Unknown, None, 4096), Ok(()));
         assert_eq!(compare(Asked::Unlimited, Some(1), 4096), Ok(()));
     }

@@ -40,7 +40,10 @@ impl Assessment {
                 verdict: Verdict::NotEnforced,
                 reason: Some("limit-not-applied"),
                 sentence: finding.sentence(),
-                hint: Some("look for missing delegation of the memory controller, or a runtime that ignores it".into()),
+                hint: Some(
+                    "look for missing delegation of the memory controller, or a runtime that ignores it"
+                        .into(),
+                ),
             });
         }
         let first = self.refusals.first()?;
@@ -73,9 +76,8 @@ fn assess_beside(request: &Request, reserved_bytes: u64) -> Result<Assessment, P
     let facts = Facts::gather(&request.subject)?;
     let live = facts.status != super::request::Status::Stopped;
     let effective = facts.accounting.as_ref().and_then(Accounting::effective_limit);
-    let not_applied = live
-        .then(|| asked::compare(request.asked, effective, facts.host.page_size).err())
-        .flatten();
+    let not_applied =
+        live.then(|| asked::compare(request.asked, effective, facts.host.page_size).err()).flatten();
     let plan = Plan::make(&facts, request);
     let refusals = preflight::refusals(&facts, request, plan.as_ref(), reserved_bytes);
     Ok(Assessment { facts, not_applied, plan, refusals })
@@ -145,7 +147,11 @@ fn reserve(request: &Request, assessment: &Assessment) -> Result<Result<Reservat
     let dir = request.lock_dir.clone().unwrap_or_else(budget::usual_dir);
     let bytes = assessment.plan.as_ref().map_or(0, |plan| plan.ceiling_bytes);
     let busy = || {
-        Refusal::new(Reason::Busy, "another proof of the same cgroup is running", "try again when it has ended")
+        Refusal::new(
+            Reason::Busy,
+            "another proof of the same cgroup is running",
+            "try again when it has ended",
+        )
     };
     let Some(accounting) = &assessment.facts.accounting else { return Ok(Err(busy())) };
     Ok(budget::reserve(&dir, &accounting.cgroup, bytes)?.ok_or_else(busy))
@@ -169,7 +175,12 @@ struct Meters {
 }
 
 impl Meters {
-    fn open(request: &Request, plan: &Plan, accounting: &Accounting, worker: i32) -> Result<Self, ProofError> {
+    fn open(
+        request: &Request,
+        plan: &Plan,
+        accounting: &Accounting,
+        worker: i32,
+    ) -> Result<Self, ProofError> {
         let limiter_cgroup = accounting.limiter.as_ref().map_or(&accounting.cgroup, |l| &l.cgroup).clone();
         let own = Meter::open(&accounting.cgroup)?;
         let above = limits_upwards(&accounting.cgroup)?
@@ -244,7 +255,8 @@ fn execute(
     if stop != Stop::WorkerEnded {
         worker.kill().map_err(|source| ProofError::Observe { what: "kill of the worker", source })?;
     }
-    let worker_end = worker.reap().map_err(|source| ProofError::Observe { what: "wait for the worker", source })?;
+    let worker_end =
+        worker.reap().map_err(|source| ProofError::Observe { what: "wait for the worker", source })?;
     // The counters are right as soon as the death is reported (48 of 48 runs): no sleep.
     let after = meters.own.read()?;
     let evidence = Evidence {

@@ -174,7 +174,12 @@ impl OnTheWay {
         Ok(way)
     }
 
-    fn visit(&mut self, at: &MemoryCgroup, limiter_dir: &PathBuf, below_limiter: bool) -> Result<(), CgroupError> {
+    fn visit(
+        &mut self,
+        at: &MemoryCgroup,
+        limiter_dir: &PathBuf,
+        below_limiter: bool,
+    ) -> Result<(), CgroupError> {
         let least = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
         self.high_bytes = least(self.high_bytes, at.high()?);
         self.swap_room_bytes = least(self.swap_room_bytes, at.swap_room()?);

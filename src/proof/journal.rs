@@ -62,7 +62,8 @@ pub fn latest(dir: &Path) -> Option<Record> {
 fn append_line(path: &Path, line: &[u8]) -> Result<(), ProofError> {
     let failed = |source| ProofError::Record { path: path.to_owned(), source };
     loop {
-        let mut file = Flock::lock(open(path)?, FlockArg::LockExclusive).map_err(|(_, e)| failed(e.into()))?;
+        let mut file =
+            Flock::lock(open(path)?, FlockArg::LockExclusive).map_err(|(_, e)| failed(e.into()))?;
         // Another process may have cut the file and put a new one in its place while this one waited.
         let metadata = file.metadata().map_err(failed)?;
         match std::fs::symlink_metadata(path) {

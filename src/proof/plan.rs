@@ -101,7 +101,8 @@ impl Plan {
         };
         plan.rebase(usage);
         let share = accounting.and_then(|a| a.cpu_share).unwrap_or(1.0);
-        plan.deadline = request.timeout.unwrap_or_else(|| deadline(plan.ceiling_bytes, plan.may_swap_bytes(), share));
+        plan.deadline =
+            request.timeout.unwrap_or_else(|| deadline(plan.ceiling_bytes, plan.may_swap_bytes(), share));
         Some(plan)
     }
 

@@ -49,7 +49,11 @@ fn unlimited(request: &Request) -> Refusal {
         Asked::Unknown => "the kernel has no memory limit for it",
         _ => "no memory limit was asked for, and the kernel has none",
     };
-    Refusal::new(Reason::Unlimited, sentence, "set a limit, say what was asked with --expect MB, or try --up-to MB")
+    Refusal::new(
+        Reason::Unlimited,
+        sentence,
+        "set a limit, say what was asked with --expect MB, or try --up-to MB",
+    )
 }
 
 fn host(facts: &Facts, plan: &Plan, reserved_bytes: u64) -> Vec<Refusal> {
@@ -70,7 +74,11 @@ fn host(facts: &Facts, plan: &Plan, reserved_bytes: u64) -> Vec<Refusal> {
         if reserved_bytes > 0 {
             sentence += &format!(", {} of it reserved by running proofs", Mib(reserved_bytes));
         }
-        found.push(Refusal::new(Reason::HostUnsafe, sentence, "free memory on the host, or prove a smaller limit"));
+        found.push(Refusal::new(
+            Reason::HostUnsafe,
+            sentence,
+            "free memory on the host, or prove a smaller limit",
+        ));
     }
     let swapped = plan.may_swap_bytes();
     if swapped > host.swap_free_bytes / 2 {

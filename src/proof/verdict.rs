@@ -91,7 +91,9 @@ impl Verdict {
     /// The exit code of a proof command with this verdict.
     pub fn exit(self) -> ExitStatus {
         match self {
-            Self::Enforced | Self::HeldByReclaim | Self::SpilledToSwap | Self::WithinLimit => ExitStatus::SUCCESS,
+            Self::Enforced | Self::HeldByReclaim | Self::SpilledToSwap | Self::WithinLimit => {
+                ExitStatus::SUCCESS
+            }
             Self::NotEnforced | Self::KilledEarly => ExitStatus::FAILURE,
             Self::Refused => ExitStatus::REFUSED,
             Self::Throttled
@@ -167,12 +169,18 @@ pub fn decide(plan: &Plan, evidence: &Evidence) -> Decision {
         Stop::Deadline => Decision::new(
             Verdict::TimedOut,
             None,
-            format!("{} written in {:.1} s, then time was up", Mib(evidence.touched_bytes), plan.deadline.as_secs_f64()),
+            format!(
+                "{} written in {:.1} s, then time was up",
+                Mib(evidence.touched_bytes),
+                plan.deadline.as_secs_f64()
+            ),
         )
         .hint("give more time with --timeout"),
-        Stop::Interrupted => {
-            Decision::new(Verdict::Interrupted, None, format!("interrupted after {}", Mib(evidence.touched_bytes)))
-        }
+        Stop::Interrupted => Decision::new(
+            Verdict::Interrupted,
+            None,
+            format!("interrupted after {}", Mib(evidence.touched_bytes)),
+        ),
         Stop::VictimUnsafe => Decision::new(
             Verdict::Refused,
             Some("victim-unsafe"),
@@ -190,7 +198,10 @@ fn init_died(evidence: &Evidence) -> Decision {
     Decision::new(
         Verdict::InitDied,
         None,
-        format!("the container's init ended during the proof{how}; {} had been written", Mib(evidence.touched_bytes)),
+        format!(
+            "the container's init ended during the proof{how}; {} had been written",
+            Mib(evidence.touched_bytes)
+        ),
     )
 }
 
@@ -206,7 +217,11 @@ fn not_accounted(plan: &Plan, check: WithinCheck) -> Option<Decision> {
         Decision::new(
             Verdict::NotEnforced,
             Some("not-accounted"),
-            format!("{} were written, and the kernel's usage rose by {} only", Mib(check.written_bytes), Mib(rose)),
+            format!(
+                "{} were written, and the kernel's usage rose by {} only",
+                Mib(check.written_bytes),
+                Mib(rose)
+            ),
         )
     })
 }
@@ -237,14 +252,24 @@ fn oom_killed(plan: &Plan, evidence: &Evidence) -> Decision {
     let touched = Mib(evidence.touched_bytes);
     if evidence.limiter_hits == 0 {
         let (verdict, sentence) = if evidence.ancestor_hits > 0 {
-            (Verdict::KilledByAncestor, format!("OOM-killed after {touched} by a limit above the container's"))
+            (
+                Verdict::KilledByAncestor,
+                format!("OOM-killed after {touched} by a limit above the container's"),
+            )
         } else {
-            (Verdict::KilledExternally, format!("OOM-killed after {touched}, but not by a limit: the host was short"))
+            (
+                Verdict::KilledExternally,
+                format!("OOM-killed after {touched}, but not by a limit: the host was short"),
+            )
         };
         return Decision::new(verdict, Some("limit-not-hit"), sentence);
     }
     let (Some(limit), Some(predicted)) = (plan.limit_bytes, plan.predicted_bytes) else {
-        return Decision::new(Verdict::KilledByAncestor, None, format!("OOM-killed after {touched} without a limit"));
+        return Decision::new(
+            Verdict::KilledByAncestor,
+            None,
+            format!("OOM-killed after {touched} without a limit"),
+        );
     };
     if evidence.touched_bytes > limit + evidence.swapped_bytes + BROKEN_MARGIN_BYTES {
         return Decision::new(
@@ -272,7 +297,11 @@ fn oom_killed(plan: &Plan, evidence: &Evidence) -> Decision {
 fn survived(plan: &Plan, evidence: &Evidence) -> Decision {
     let touched = Mib(evidence.touched_bytes);
     let Some(limit) = plan.limit_bytes else {
-        return Decision::new(Verdict::WithinLimit, Some("unlimited"), format!("{touched} written; there is no limit"));
+        return Decision::new(
+            Verdict::WithinLimit,
+            Some("unlimited"),
+            format!("{touched} written; there is no limit"),
+        );
     };
     if !plan.reaches_limit() {
         return Decision::new(
@@ -301,7 +330,11 @@ fn survived(plan: &Plan, evidence: &Evidence) -> Decision {
         None,
         format!("{touched} written under a limit of {}: too near to say", Mib(limit)),
     )
-    .hint(format!("ask for less than {} or more than {}", Mib(plan.predicted_bytes.unwrap_or(0)), Mib(limit + BROKEN_MARGIN_BYTES)))
+    .hint(format!(
+        "ask for less than {} or more than {}",
+        Mib(plan.predicted_bytes.unwrap_or(0)),
+        Mib(limit + BROKEN_MARGIN_BYTES)
+    ))
 }
 
 fn throttled(plan: &Plan, evidence: &Evidence) -> Decision {

@@ -20,7 +20,8 @@ impl Candidate {
     /// Reads what the kernel would weigh; `None` where the process has gone.
     pub fn read(pid: i32) -> Option<Self> {
         let proc = PathBuf::from(format!("/proc/{pid}"));
-        let oom_score_adj = std::fs::read_to_string(proc.join("oom_score_adj")).ok()?.trim_end().parse().ok()?;
+        let oom_score_adj =
+            std::fs::read_to_string(proc.join("oom_score_adj")).ok()?.trim_end().parse().ok()?;
         let status = std::fs::read_to_string(proc.join("status")).ok()?;
         let bytes = ["VmRSS", "VmSwap", "VmPTE"].iter().filter_map(|name| kib_field(&status, name)).sum();
         Some(Self { pid, bytes, oom_score_adj })

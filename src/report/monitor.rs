@@ -94,7 +94,11 @@ mod tests {
     #[test]
     fn no_limit_is_said_in_words() {
         let unlimited = Reading { limit_bytes: None, percent: None, ..reading() };
-        assert!(line(&unlimited).contains("32 MiB unlimited (the host has 24576 MiB)"), "{}", line(&unlimited));
+        assert!(
+            line(&unlimited).contains("32 MiB unlimited (the host has 24576 MiB)"),
+            "{}",
+            line(&unlimited)
+        );
     }
 
     #[test]

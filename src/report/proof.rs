@@ -29,7 +29,10 @@ fn place(assessment: &Assessment, request: &Request) -> String {
         Some(limiter) if limiter.own => format!("limit {}", Mib(limiter.limit_bytes)),
         Some(limiter) => format!("limit {} set by {}", Mib(limiter.limit_bytes), limiter.cgroup.name()),
     };
-    format!("{id}: {limit}, {used} in use (cgroup {} {})\n", accounting.location.version, accounting.location.path)
+    format!(
+        "{id}: {limit}, {used} in use (cgroup {} {})\n",
+        accounting.location.version, accounting.location.path
+    )
 }
 
 fn intention(plan: &Plan) -> String {
@@ -175,13 +178,18 @@ pub fn dry_run(assessment: &Assessment, request: &Request) -> String {
 
 /// What a proof does to the container beside its own worker.
 fn disturbs(assessment: &Assessment) -> Vec<String> {
-    let (Some(plan), Some(accounting)) = (&assessment.plan, &assessment.facts.accounting) else { return Vec::new() };
+    let (Some(plan), Some(accounting)) = (&assessment.plan, &assessment.facts.accounting) else {
+        return Vec::new();
+    };
     if !plan.reaches_limit() {
         return Vec::new();
     }
     let mut list = Vec::new();
     if plan.reclaimable_bytes > 0 {
-        list.push(format!("up to {} of the container's page cache will be evicted", Mib(plan.reclaimable_bytes)));
+        list.push(format!(
+            "up to {} of the container's page cache will be evicted",
+            Mib(plan.reclaimable_bytes)
+        ));
     }
     if accounting.swap_room_bytes > 0 {
         list.push(format!("up to {} of the container may be swapped out", Mib(accounting.swap_room_bytes)));

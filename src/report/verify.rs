@@ -62,10 +62,7 @@ mod tests {
             hint: Some("look".into()),
         };
         let first = check(&line, Some(Step::Monitoring));
-        assert_eq!(
-            first,
-            "Test memory allocation within limits\n  ✗ within: killed-early\n    hint: look\n"
-        );
+        assert_eq!(first, "Test memory allocation within limits\n  ✗ within: killed-early\n    hint: look\n");
         assert!(!check(&line, Some(Step::Within)).contains("Test memory"));
     }
 }

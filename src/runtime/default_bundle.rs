@@ -101,7 +101,11 @@ fn hostname(id: &str) -> String {
 
 /// Sets the limits of `--ram` and `--cpu` in a config, whichever bundle it is from. A memory+swap limit below the
 /// new memory limit would be refused by the kernel, and is raised to it.
-pub fn apply_overrides(spec: &mut Spec, ram: Option<Ram>, cpu: Option<CpuShare>) -> Result<(), DefaultBundleError> {
+pub fn apply_overrides(
+    spec: &mut Spec,
+    ram: Option<Ram>,
+    cpu: Option<CpuShare>,
+) -> Result<(), DefaultBundleError> {
     if ram.is_none() && cpu.is_none() {
         return Ok(());
     }
@@ -174,7 +178,8 @@ mod tests {
         let bundle = materialize(tmp.path(), "my_box", Path::new("/opt/rt")).unwrap();
         let spec = Spec::load(bundle.join("config.json")).unwrap();
         assert_eq!(spec.hostname().as_deref(), Some("my-box"));
-        let mount = spec.mounts().as_ref().unwrap().iter().find(|m| m.destination() == Path::new(INIT)).unwrap();
+        let mount =
+            spec.mounts().as_ref().unwrap().iter().find(|m| m.destination() == Path::new(INIT)).unwrap();
         assert_eq!(mount.source().as_deref(), Some(Path::new("/opt/rt")));
         assert!(mount.options().as_ref().unwrap().contains(&"ro".to_owned()));
         for name in ["rt", "dev", "proc", "sys"] {
@@ -187,7 +192,10 @@ mod tests {
     fn without_root_the_container_gets_a_user_namespace() {
         let config = config_for("x", Path::new("/opt/rt"), Uid::from_raw(1000), Gid::from_raw(100)).unwrap();
         let text = config.to_string();
-        assert!(text.contains(r#"{"containerID":0,"hostID":1000,"size":1}"#) && !text.contains("gid=5"), "{text}");
+        assert!(
+            text.contains(r#"{"containerID":0,"hostID":1000,"size":1}"#) && !text.contains("gid=5"),
+            "{text}"
+        );
         serde_json::from_value::<Spec>(config).unwrap();
     }
 

@@ -1,13 +1,41 @@
 //! The lifecycle of containers on libcontainer: state, create, start, exec, kill, delete.
 //! Nothing outside this module and `commands` knows how a container is made.
 
+pub mod bundle;
 pub mod cgroups;
+mod container;
+pub mod create;
 pub mod criu;
 pub mod default_bundle;
+pub mod delete;
+mod error;
+pub mod exec;
+pub mod foreground;
+mod gate;
 pub mod hooks;
 pub mod intel_rdt;
+pub mod kill;
+mod launch;
 pub mod network;
+mod oci_state;
+mod pid_file;
 pub mod process;
+mod record;
+mod restored;
 pub mod rootfs;
+pub mod seal;
 pub mod seccomp;
+mod sockets;
+pub mod start;
+mod status;
+mod store;
+mod terminal;
 pub mod userdb;
+mod validate;
+
+pub use container::Container;
+pub use error::RuntimeError;
+pub use launch::{Launched, SocketError, connect};
+pub use oci_state::OciState;
+pub use status::{ProcessId, Status};
+pub use store::Store;

@@ -21,7 +21,8 @@ impl Region {
         let length = NonZeroUsize::new(length).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of this program.
-        let start = unsafe { mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags)? };
+        let start =
+            unsafe { mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags)? };
         // SAFETY: the advice covers exactly the mapping made above; it changes no contents. A kernel without
         // huge pages answers EINVAL, and then there is nothing to switch off.
         let _ = unsafe { madvise(start, length.get(), MmapAdvise::MADV_NOHUGEPAGE) };

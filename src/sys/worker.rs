@@ -21,8 +21,9 @@ pub fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: Signal) -> io::Result<()> {
     let no_info = std::ptr::null::<libc::siginfo_t>();
     // SAFETY: a null siginfo is allowed and means what kill(2) would send; the rest are numbers.
-    let result =
-        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal as libc::c_int, no_info, 0) };
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal as libc::c_int, no_info, 0)
+    };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -47,6 +48,9 @@ mod tests {
         let pidfd = pidfd_open(pid).unwrap();
         pidfd_send_signal(pidfd.as_fd(), Signal::SIGKILL).unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some(9));
-        assert_eq!(pidfd_send_signal(pidfd.as_fd(), Signal::SIGKILL).unwrap_err().raw_os_error(), Some(libc::ESRCH));
+        assert_eq!(
+            pidfd_send_signal(pidfd.as_fd(), Signal::SIGKILL).unwrap_err().raw_os_error(),
+            Some(libc::ESRCH)
+        );
     }
 }

@@ -85,8 +85,10 @@ fn limits(pid: i32, list: &mut List<'_>) {
         Ok(Some(other)) => {
             Err(Wrong::new(format!("the kernel's limit is {}, not {}", Mib(other), Mib(LIMIT_BYTES))))
         }
-        Ok(None) => Err(Wrong::new(format!("the kernel has no limit, and {} was asked for", Mib(LIMIT_BYTES)))
-            .hint("look for missing delegation of the memory controller")),
+        Ok(None) => {
+            Err(Wrong::new(format!("the kernel has no limit, and {} was asked for", Mib(LIMIT_BYTES)))
+                .hint("look for missing delegation of the memory controller"))
+        }
         Err(e) => Err(Wrong::from_error(&e)),
     });
     list.check(Step::CgroupSetup, "limiter", || match limiter(&cgroup) {
@@ -106,8 +108,11 @@ fn own_cgroup(location: &Location) -> Result<MemoryCgroup, Wrong> {
     let cgroup = MemoryCgroup::at(location).map_err(|e| Wrong::from_error(&e))?;
     let ours = i32::try_from(std::process::id()).ok().and_then(|me| locate(me, "memory").ok());
     if cgroup.dir != location.dir || ours.is_some_and(|ours| ours.dir == cgroup.dir) {
-        return Err(Wrong::new(format!("it has no memory cgroup of its own, but is in {}", cgroup.dir.display()))
-            .hint("look for missing delegation of the memory controller"));
+        return Err(Wrong::new(format!(
+            "it has no memory cgroup of its own, but is in {}",
+            cgroup.dir.display()
+        ))
+        .hint("look for missing delegation of the memory controller"));
     }
     Ok(cgroup)
 }
@@ -189,7 +194,11 @@ fn delete(runtime: &Runtime, folder: &Folder, id: &str, pid: i32) -> Seen {
     let deleted = runtime.call(folder, args);
     stopped?;
     deleted?;
-    if ended { Ok("SIGTERM ends it, and it is deleted".to_owned()) } else { Err(Wrong::new("SIGTERM does not end it")) }
+    if ended {
+        Ok("SIGTERM ends it, and it is deleted".to_owned())
+    } else {
+        Err(Wrong::new("SIGTERM does not end it"))
+    }
 }
 
 fn nothing_left(runtime: &Runtime, folder: &Folder, id: &str, pid: i32, folders: &[PathBuf]) -> Seen {

@@ -12,12 +12,15 @@ use crate::units::{MIB, Mib};
 /// Usage, percent and peak can be read, and make sense.
 pub fn monitoring(pid: i32, list: &mut List<'_>) {
     list.check(Step::Monitoring, "monitoring", || {
-        let reading = Source::open(pid).and_then(|mut source| source.read()).map_err(|e| Wrong::from_error(&e))?;
+        let reading =
+            Source::open(pid).and_then(|mut source| source.read()).map_err(|e| Wrong::from_error(&e))?;
         let usage = Mib(reading.usage_bytes);
         let Some(percent) = reading.percent else {
             return Err(Wrong::new(format!("{usage} in use, and no limit to compare with")));
         };
-        if reading.usage_bytes > LIMIT_BYTES || reading.peak_bytes.is_some_and(|peak| peak < reading.usage_bytes) {
+        if reading.usage_bytes > LIMIT_BYTES
+            || reading.peak_bytes.is_some_and(|peak| peak < reading.usage_bytes)
+        {
             return Err(Wrong::new(format!("{usage} in use is more than can be")));
         }
         Ok(format!("{usage} in use, {percent:.1} % of {}", Mib(LIMIT_BYTES)))
@@ -55,7 +58,10 @@ pub fn tracking(pid: i32, runtime: &Runtime, folder: &Folder, list: &mut List<'_
         let highest = seen.iter().map(|sample| sample.usage_bytes).max().unwrap_or(0);
         let follows = |s: &Sample| s.usage_bytes + 2 * MIB >= before.max(MIB) - MIB + s.touched_bytes;
         if seen.is_empty() || !seen.iter().all(follows) {
-            return Err(Wrong::new(format!("usage did not follow what was written ({} samples)", seen.len())));
+            return Err(Wrong::new(format!(
+                "usage did not follow what was written ({} samples)",
+                seen.len()
+            )));
         }
         if after > before + WITHIN_BYTES / 4 {
             return Err(Wrong::new(format!("{} in use afterwards, {} before", Mib(after), Mib(before))));

@@ -118,7 +118,8 @@ impl Runtime {
         // A file, not a pipe: what create is given becomes the container's, which then keeps it open.
         let stderr = File::create(&errors).map_err(|e| Wrong::from_error(&e))?;
         let child = self.command(folder, args).stdout(Stdio::null()).stderr(stderr).spawn();
-        let status = child.and_then(wait).map_err(|e| Wrong::new(format!("{} {}: {e}", self.name(), args[0])))?;
+        let status =
+            child.and_then(wait).map_err(|e| Wrong::new(format!("{} {}: {e}", self.name(), args[0])))?;
         if status.success() {
             return Ok(());
         }
@@ -160,7 +161,10 @@ fn wait(mut child: Child) -> io::Result<ExitStatus> {
     if ready == Ok(0) {
         child.kill()?;
         child.wait()?;
-        return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no end within {} s", PATIENCE.as_secs())));
+        return Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("no end within {} s", PATIENCE.as_secs()),
+        ));
     }
     child.wait()
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::{Pid, Uid};
 use rt::cgroup::Version;
-use rt::cgroup::{Meter, MemoryCgroup};
+use rt::cgroup::{MemoryCgroup, Meter};
 use rt::proof::{Asked, Outcome, Request, Sample, Subject, prove};
 
 pub const MIB: u64 = 1 << 20;
@@ -92,7 +92,10 @@ impl TestCgroup {
     }
 
     pub fn allow_swap(&self) {
-        self.write(["memory.swappiness", "memory.swap.max"], if self.version == Version::V1 { "60" } else { "max" });
+        self.write(
+            ["memory.swappiness", "memory.swap.max"],
+            if self.version == Version::V1 { "60" } else { "max" },
+        );
     }
 
     /// Writes the file that this version has for it.
@@ -140,7 +143,8 @@ impl TestCgroup {
         self.start(&format!("(head -c {}M /dev/zero; exec sleep 1000) | tail", mib));
         let meter = Meter::open(&self.cgroup()).unwrap();
         wait_until("memory to be held", || meter.usage().unwrap() >= mib * MIB);
-        let named = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == "tail");
+        let named =
+            |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == "tail");
         self.processes().into_iter().find(named).unwrap()
     }
 

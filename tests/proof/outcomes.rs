@@ -36,7 +36,10 @@ fn the_record_is_begun_and_finished_and_can_be_read_back() {
     assert_eq!(lines.len(), 2);
     assert_eq!((&lines[0]["verdict"], &lines[1]["verdict"]), (&"in-progress".into(), &"enforced".into()));
     assert_eq!(lines[0]["proof"], lines[1]["proof"]);
-    assert_eq!((&lines[1]["schema"], &lines[1]["exit_code"], &lines[1]["worker"]["signal"]), (&1.into(), &0.into(), &9.into()));
+    assert_eq!(
+        (&lines[1]["schema"], &lines[1]["exit_code"], &lines[1]["worker"]["signal"]),
+        (&1.into(), &0.into(), &9.into())
+    );
 }
 
 #[test]
@@ -74,7 +77,10 @@ fn a_limit_that_was_not_applied_is_found_without_writing_a_byte() {
     let mut request = cgroup.request(init);
     request.asked = Asked::Limited(64 * MIB);
     let outcome = proved(&request);
-    assert_eq!((outcome.decision.verdict, outcome.decision.reason), (Verdict::NotEnforced, Some("limit-not-applied")));
+    assert_eq!(
+        (outcome.decision.verdict, outcome.decision.reason),
+        (Verdict::NotEnforced, Some("limit-not-applied"))
+    );
     assert_eq!((outcome.record.touched_bytes, outcome.record.worker), (0, None));
     cgroup.limit(128);
     assert_eq!(proved(&request).decision.reason, Some("limit-not-applied"), "larger than asked for");

@@ -166,8 +166,6 @@ fn proof_commands_read_their_numbers() {
     assert_eq!((args.container, args.mb, args.pid, args.format), (None, Some(96), Some(7), Format::Json));
     let Command::Monitor(args) = line("monitor c 2.5 --interval 100ms").command else { panic!() };
     assert_eq!((args.seconds, args.interval), (Some(2.5), Duration::from_millis(100)));
-    let Command::Init(args) = line("__init --debug 5 -- -x").command else { panic!() };
-    assert_eq!(args.args, ["--debug", "5", "--", "-x"]);
 }
 
 #[test]
@@ -222,7 +220,7 @@ fn a_word_that_looks_like_a_command_is_not_taken_for_one() {
 #[test]
 fn the_short_way_knows_what_the_long_one_knows() {
     let all = Cli::command();
-    for name in ["create", "run", "exec", "start", "state", "kill", "delete", "__init", "__worker"] {
+    for name in ["create", "run", "exec", "start", "state", "kill", "delete"] {
         let one = types_for(&[name.into()]);
         assert_eq!(one.get_subcommands().count(), 1, "{name}");
         let ids = |types: &clap::Command| -> Vec<_> {

@@ -50,12 +50,7 @@ fn killed(touched: u64) -> Evidence {
 
 /// A worker that wrote all it should and lived.
 fn lived(touched: u64) -> Evidence {
-    Evidence {
-        stop: Stop::Filled,
-        after: Counters::default(),
-        limiter_hits: 0,
-        ..killed(touched)
-    }
+    Evidence { stop: Stop::Filled, after: Counters::default(), limiter_hits: 0, ..killed(touched) }
 }
 
 fn stopped(stop: Stop) -> Evidence {
@@ -210,7 +205,8 @@ fn every_evidence_has_a_verdict() {
                     limiter_hits: counts >> 2 & 1,
                     ..killed(touched)
                 };
-                for plan in [plan(target), Plan { limit_bytes: None, predicted_bytes: None, ..plan(target) }] {
+                for plan in [plan(target), Plan { limit_bytes: None, predicted_bytes: None, ..plan(target) }]
+                {
                     let code = decide(&plan, &evidence).verdict.exit().0;
                     assert!([0, 1, 3, 4, 5, 125].contains(&code), "{code}");
                 }

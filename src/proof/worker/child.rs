@@ -55,9 +55,8 @@ pub fn run(args: &[OsString]) -> ExitStatus {
     let Ok(mut socket) = io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from) else {
         return ExitStatus::PROVER_FAILURE;
     };
-    let result = ready.and_then(|(mut fill, page)| {
-        serve(&mut socket, fill.as_mut(), &page.cells()[TOUCHED_CELL])
-    });
+    let result =
+        ready.and_then(|(mut fill, page)| serve(&mut socket, fill.as_mut(), &page.cells()[TOUCHED_CELL]));
     match result {
         Ok(()) => ExitStatus::SUCCESS,
         Err((stage, error)) => {
@@ -113,7 +112,9 @@ fn drop_capabilities() -> io::Result<()> {
 fn pin() -> io::Result<()> {
     let this = Pid::from_raw(0);
     let allowed = sched_getaffinity(this)?;
-    let Some(cpu) = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap_or(false)) else { return Ok(()) };
+    let Some(cpu) = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap_or(false)) else {
+        return Ok(());
+    };
     let mut one = CpuSet::new();
     one.set(cpu)?;
     Ok(sched_setaffinity(this, &one)?)

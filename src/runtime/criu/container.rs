@@ -101,7 +101,7 @@ mod tests {
         send_terminal(&path, &writer).unwrap();
         let (mut socket, _) = listener.accept().unwrap();
         let mut buffer = [0; 64];
-        let (length, descriptors) = crate::sys::criu::receive(&socket, &mut buffer).unwrap();
+        let (length, descriptors) = crate::sys::socket::receive(&socket, &mut buffer).unwrap();
         assert_eq!((&buffer[..length], descriptors.len()), (TERMINAL, 1));
         assert_eq!(socket.read(&mut buffer).unwrap(), 0);
         assert!(send_terminal(&folder.path().join("none"), &writer).is_err());

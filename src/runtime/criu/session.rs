@@ -111,7 +111,7 @@ impl Session {
     /// Waits for the next message. That criu failed is an error.
     pub(super) fn receive(&self) -> Result<Response, CriuError> {
         let mut buffer = vec![0; 10 * 4096];
-        let (length, descriptors) = sys::criu::receive(&self.socket, &mut buffer)
+        let (length, descriptors) = sys::socket::receive(&self.socket, &mut buffer)
             .map_err(|errno| CriuError::io("cannot read criu's answer")(errno.into()))?;
         if length == 0 {
             return Err(CriuError::Protocol("unexpected EOF"));

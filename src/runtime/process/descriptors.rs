@@ -58,6 +58,12 @@ impl Passed {
         FIRST_EXTRA.saturating_add(self.listen).saturating_add(self.preserve)
     }
 
+    /// The same and the next number, for one descriptor that closes with the exec itself.
+    #[must_use]
+    pub fn with_one_more(self) -> Self {
+        Self { preserve: self.preserve.saturating_add(1), ..self }
+    }
+
     /// Marks everything else close-on-exec.
     pub fn cloexec_others(self) -> Result<(), DescriptorError> {
         close(self.first_own(), CloseRange::OnExec)

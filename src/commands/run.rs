@@ -1,0 +1,28 @@
+//! `run`: `create` and `start` in one, and without `--detach` also the wait for the end and `delete`.
+
+use super::making::{Made, make};
+use crate::cli::{Global, RunArgs};
+use crate::exit::ExitStatus;
+use crate::runtime::delete::destroy;
+use crate::runtime::start::release;
+
+/// Runs the container; in the foreground the exit code is that of its process.
+pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<ExitStatus> {
+    let Made { mut container, launched, foreground } =
+        make(global, &args.create, args.detach, !args.no_subreaper && !args.detach)?;
+    if let Err(error) = release(&container) {
+        drop(foreground);
+        if let Err(second) = destroy(&mut container) {
+            tracing::warn!("{second}");
+        }
+        return Err(error.into());
+    }
+    let Some(foreground) = foreground else { return Ok(ExitStatus::SUCCESS) };
+    // Other commands may change the container while it runs.
+    container.unlock();
+    let status = foreground.wait(&launched)?;
+    if !args.keep {
+        super::delete::after_end(global, &args.create.container_id)?;
+    }
+    Ok(status)
+}

@@ -1,0 +1,39 @@
+//! `state`: one container as JSON, in runc's fields and layout.
+
+use super::container_state::ContainerState;
+use crate::cli::{ContainerArgs, Global};
+use crate::exit::ExitStatus;
+use crate::proof::journal;
+use crate::runtime::{Container, Status, Store};
+
+/// The annotations that tell of the last proof.
+const VERDICT: &str = "rt.memory.verdict";
+const VERDICT_AT: &str = "rt.memory.verdict.at";
+
+/// Prints the state.
+pub fn run(global: &Global, args: &ContainerArgs) -> anyhow::Result<ExitStatus> {
+    let container = Store::open(global)?.load(&args.container_id)?;
+    super::print(&(serde_json::to_string_pretty(&of(&container))? + "\n"))?;
+    Ok(ExitStatus::SUCCESS)
+}
+
+/// The state without an owner, and with the verdict of the last proof.
+fn of(container: &Container) -> ContainerState {
+    let status = container.status();
+    let mut annotations = container.annotations().clone();
+    if let Some(record) = journal::latest(container.directory()) {
+        annotations.insert(VERDICT.to_owned(), record.verdict.to_string());
+        annotations.insert(VERDICT_AT.to_owned(), record.started_at);
+    }
+    ContainerState {
+        oci_version: container.oci_version().to_owned(),
+        id: container.id().to_owned(),
+        pid: if status == Status::Stopped { 0 } else { container.init_pid() },
+        status: status.to_string(),
+        bundle: container.bundle().display().to_string(),
+        rootfs: container.rootfs().display().to_string(),
+        created: container.created().to_owned(),
+        annotations,
+        owner: String::new(),
+    }
+}

@@ -1,0 +1,84 @@
+//! What can go wrong in the life of a container. Engines match some of these words: they are runc's
+//! (docs/compatibility.md).
+
+use std::io;
+use std::path::PathBuf;
+
+use super::cgroups::CgroupError;
+use super::process::reason::Reason;
+
+/// A failure of a lifecycle command, with the path or container it is about.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    #[error("container id cannot be empty")]
+    EmptyId,
+    #[error("invalid container ID format: {0:?}")]
+    InvalidId(String),
+    #[error("container does not exist")]
+    NotFound,
+    #[error("container with given ID already exists")]
+    Exists,
+    #[error("container not running")]
+    NotRunning,
+    /// What was asked does not go with the container's status.
+    #[error("{0}")]
+    Status(String),
+
+    /// config.json or process.json asks for something that cannot be.
+    #[error("{0}")]
+    Invalid(String),
+    #[error("JSON specification file {} not found", .0.display())]
+    NoConfig(PathBuf),
+    #[error("cannot read {}: {cause}", path.display())]
+    Parse { path: PathBuf, cause: String },
+    #[error("the state of container {id} was written by a newer rt (format {found}, known is {known})")]
+    NewerFormat { id: String, found: u32, known: u32 },
+
+    /// A system call on a file.
+    #[error("{doing} {}: {}", path.display(), Reason::of(error))]
+    File { doing: &'static str, path: PathBuf, error: io::Error },
+    /// A system call on something without a path.
+    #[error("{doing}: {}", Reason::of(error))]
+    Call { doing: &'static str, error: io::Error },
+
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
+    #[error(transparent)]
+    Hook(#[from] super::hooks::HookError),
+    #[error(transparent)]
+    Seal(#[from] super::seal::SealError),
+
+    /// The container's process could not be made; its own words, or what became of it.
+    #[error("unable to start container process: {0}")]
+    Start(String),
+    /// `delete` of a container that is not stopped.
+    #[error("cannot delete container {id} that is not stopped: {status}")]
+    NotStopped { id: String, status: String },
+    #[error("{0}")]
+    Other(String),
+}
+
+impl RuntimeError {
+    /// For `map_err` on a call that concerns a file.
+    pub fn file<E: Into<io::Error>>(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(E) -> Self {
+        let path = path.into();
+        move |error| Self::File { doing, path, error: error.into() }
+    }
+
+    /// For `map_err` on any other call.
+    pub fn call<E: Into<io::Error>>(doing: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Call { doing, error: error.into() }
+    }
+
+    /// For `map_err` while the container's process is made.
+    pub fn start(error: impl std::fmt::Display) -> Self {
+        Self::Start(error.to_string())
+    }
+
+    /// For `map_err` on a check of the configuration.
+    pub fn invalid(error: impl std::fmt::Display) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
+pub type Result<T> = std::result::Result<T, RuntimeError>;

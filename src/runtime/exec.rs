@@ -1,0 +1,163 @@
+//! Runs another process in a container: in all of its namespaces, and with what the config saved at create says.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::unistd::{Pid, geteuid};
+use oci_spec::runtime::{Process, Spec};
+
+use super::cgroups::SubCgroups;
+use super::container::{Container, SECCOMP};
+use super::error::{Result, RuntimeError};
+use super::launch::{Finish, Launched, Service, TenantJob, launch_tenant};
+use super::process::affinity::ExecAffinity;
+use super::process::descriptors::Passed;
+use super::process::{oom_score_adj, rlimits};
+use super::seccomp::Filter;
+use super::status::Status;
+use super::{pid_file, sockets, validate};
+use crate::sys::process::pidfd_open;
+
+/// What is asked of `exec`.
+#[derive(Debug)]
+pub struct ExecRequest<'a> {
+    pub process: Process,
+    pub sub_cgroups: SubCgroups,
+    pub console: Option<&'a OwnedFd>,
+    pub pidfd_socket: Option<&'a OwnedFd>,
+    pub pid_file: Option<&'a Path>,
+    pub passed: Passed,
+}
+
+/// Fails if nothing can be executed in the container now.
+///
+/// # Errors
+/// [`RuntimeError::Status`].
+pub fn check(container: &Container, ignore_paused: bool) -> Result<()> {
+    let text = match container.status() {
+        Status::Stopped => "cannot exec in a stopped container",
+        Status::Paused if !ignore_paused => {
+            "cannot exec in a paused container (use --ignore-paused to override)"
+        }
+        Status::Creating => "cannot exec in a container that is being created",
+        _ => return Ok(()),
+    };
+    Err(RuntimeError::Status(text.to_owned()))
+}
+
+/// Makes the process. It executes its program when this returns.
+///
+/// # Errors
+/// In runc's words; no process is left.
+pub fn exec(container: &Container, request: &ExecRequest<'_>) -> Result<Launched> {
+    let spec = container.spec()?;
+    let process = with_defaults(request.process.clone(), spec);
+    validate::validate_process(&process)?;
+    let affinity =
+        ExecAffinity::from_spec(process.exec_cpu_affinity().as_ref()).map_err(RuntimeError::invalid)?;
+    let init = container.init().ok_or(RuntimeError::NotRunning)?;
+    let target = pidfd_open(init.pid).map_err(RuntimeError::call("pidfd_open"))?;
+    // The descriptor names one process; if that is not init, init is gone.
+    if !init.is_alive() {
+        return Err(RuntimeError::Status("cannot exec in a stopped container".to_owned()));
+    }
+    let filter = saved_filter(container)?;
+    let state = container.oci_state();
+    let service = Service {
+        spec,
+        bundle: container.bundle(),
+        state: &state,
+        filter: filter.as_ref(),
+        cgroup: container.cgroup(),
+    };
+    let job = TenantJob {
+        id: container.id(),
+        finish: Finish {
+            spec,
+            process: &process,
+            filter: filter.as_ref(),
+            passed: request.passed,
+            rootless: !geteuid().is_root(),
+        },
+        console: request.console,
+        no_new_keyring: container.record().no_new_keyring,
+    };
+    let init_pid = Pid::from_raw(init.pid);
+    let mut settle_stage = |stage: Pid| {
+        affinity.apply_initial(stage.as_raw()).map_err(RuntimeError::start)?;
+        container
+            .cgroup()
+            .join_sub(stage, &request.sub_cgroups, Some(init_pid))
+            .map_err(RuntimeError::start)?;
+        affinity.apply_final(stage.as_raw()).map_err(RuntimeError::start)
+    };
+    let mut settle = |pid: Pid| settle(container, spec, &process, pid);
+    let launched = launch_tenant(&job, &target, init_pid, &service, &mut settle_stage, &mut settle)?;
+    if let Err(error) = finish(&launched, request) {
+        let _ = crate::sys::clone::pidfd_send_signal(&launched.pidfd, libc::SIGKILL);
+        let _ = nix::sys::wait::waitpid(launched.pid, None);
+        return Err(error);
+    }
+    Ok(launched)
+}
+
+/// What has to be before the process does anything.
+fn settle(container: &Container, spec: &Spec, process: &Process, pid: Pid) -> Result<()> {
+    if let Some(group) = &container.record().rdt {
+        group.join(pid.as_raw()).map_err(RuntimeError::start)?;
+    }
+    let score = process.oom_score_adj().or_else(|| spec.process().as_ref().and_then(Process::oom_score_adj));
+    if let Some(score) = score {
+        oom_score_adj::apply(Some(pid.as_raw()), score).map_err(RuntimeError::start)?;
+    }
+    rlimits::apply(process.rlimits().as_deref().unwrap_or_default(), pid.as_raw())
+        .map_err(RuntimeError::start)
+}
+
+fn finish(launched: &Launched, request: &ExecRequest<'_>) -> Result<()> {
+    if let Some(socket) = request.pidfd_socket {
+        sockets::send_pidfd(socket, "setns", launched.pidfd.as_fd())?;
+    }
+    match request.pid_file {
+        Some(path) => pid_file::write(path, launched.pid),
+        None => Ok(()),
+    }
+}
+
+/// What the process does not say is the container's.
+fn with_defaults(mut process: Process, spec: &Spec) -> Process {
+    let Some(own) = spec.process() else { return process };
+    if process.capabilities().is_none() {
+        process.set_capabilities(own.capabilities().clone());
+    }
+    if process.rlimits().as_ref().is_none_or(Vec::is_empty) {
+        process.set_rlimits(own.rlimits().clone());
+    }
+    if process.no_new_privileges().is_none() {
+        process.set_no_new_privileges(own.no_new_privileges());
+    }
+    if process.apparmor_profile().as_ref().is_none_or(String::is_empty) {
+        process.set_apparmor_profile(own.apparmor_profile().clone());
+    }
+    if process.selinux_label().as_ref().is_none_or(String::is_empty) {
+        process.set_selinux_label(own.selinux_label().clone());
+    }
+    if process.scheduler().is_none() {
+        process.set_scheduler(own.scheduler().clone());
+    }
+    if process.io_priority().is_none() {
+        process.set_io_priority(own.io_priority().clone());
+    }
+    process
+}
+
+fn saved_filter(container: &Container) -> Result<Option<Filter>> {
+    let path = container.directory().join(SECCOMP);
+    match fs::read(&path) {
+        Ok(bytes) => Filter::from_bytes(&bytes).map(Some).map_err(RuntimeError::start),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(RuntimeError::File { doing: "read", path, error }),
+    }
+}

@@ -1,0 +1,119 @@
+//! Between `create` and `start`: two pipes with names in the container's folder. Init waits for a byte in one, and
+//! says in the other why it could not start; that it started shows in the other's end.
+//!
+//! Init holds both open (close-on-exec) until it executes the program. So whether a container waits to be started
+//! is seen from the pipe itself, whatever the program does later: as long as somebody can read it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
+/// The pipe that init reads a byte from.
+pub const START: &str = "start";
+/// The pipe that init writes an error to.
+pub const RESULT: &str = "result";
+
+/// More would not be written at once (PIPE_BUF).
+const MAX_ERROR: usize = 4096;
+
+/// Init's side.
+#[derive(Debug)]
+pub struct Gate {
+    start: File,
+    result: File,
+}
+
+impl Gate {
+    /// Makes both pipes in `dir` and opens them, for the process that will be init.
+    ///
+    /// # Errors
+    /// They cannot be made.
+    pub fn create(dir: &Path) -> io::Result<Self> {
+        let open = |name: &str| {
+            let path = dir.join(name);
+            mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR)?;
+            // Both directions, which never waits for the other side (fifo(7)).
+            OpenOptions::new().read(true).write(true).open(path)
+        };
+        Ok(Self { start: open(START)?, result: open(RESULT)? })
+    }
+
+    /// Waits until somebody starts the container.
+    ///
+    /// # Errors
+    /// Reading failed.
+    pub fn wait(&mut self) -> io::Result<()> {
+        self.start.read_exact(&mut [0])
+    }
+
+    /// The pipe for [`report`]; from now on the container does not wait any more.
+    #[must_use]
+    pub fn into_result(self) -> OwnedFd {
+        self.result.into()
+    }
+}
+
+/// Tells the starter why the program does not run. There is nobody else to tell of a failure.
+pub fn report(result: OwnedFd, error: &str) {
+    let mut end = error.len().min(MAX_ERROR);
+    while !error.is_char_boundary(end) {
+        end -= 1;
+    }
+    let _ = File::from(result).write_all(&error.as_bytes()[..end]);
+}
+
+/// Whether init waits to be started.
+#[must_use]
+pub fn is_waiting(dir: &Path) -> bool {
+    open_start(dir).is_ok()
+}
+
+/// Opening the pipe for writing fails where nobody has it open for reading.
+fn open_start(dir: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(dir.join(START))
+}
+
+/// Starts the container, and waits until its program runs. Returns what init had to say if it does not.
+///
+/// # Errors
+/// Nobody waits, or the pipes cannot be used.
+pub fn open(dir: &Path) -> io::Result<Option<String>> {
+    let result = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+        .open(dir.join(RESULT))?;
+    open_start(dir)?.write_all(&[1])?;
+    // Opening must not wait, reading must.
+    let flags = OFlag::from_bits_truncate(fcntl(result.as_fd(), FcntlArg::F_GETFL)?);
+    fcntl(result.as_fd(), FcntlArg::F_SETFL(flags & !OFlag::O_NONBLOCK))?;
+    let mut said = Vec::new();
+    result.take(MAX_ERROR as u64).read_to_end(&mut said)?;
+    Ok((!said.is_empty()).then(|| String::from_utf8_lossy(&said).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_is_opened_once_and_tells_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!is_waiting(dir.path()));
+        let mut gate = Gate::create(dir.path()).unwrap();
+        assert!(is_waiting(dir.path()));
+        let init = std::thread::spawn(move || {
+            gate.wait().unwrap();
+            report(gate.into_result(), "no such program");
+        });
+        assert_eq!(open(dir.path()).unwrap().as_deref(), Some("no such program"));
+        init.join().unwrap();
+        assert!(!is_waiting(dir.path()));
+        assert!(open(dir.path()).is_err());
+    }
+}

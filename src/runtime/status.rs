@@ -1,0 +1,89 @@
+//! What a container is doing, and whether a process is still the one that was recorded.
+
+use std::fmt;
+use std::fs;
+
+use serde::{Deserialize, Serialize};
+
+/// The status of a container in the words of the OCI runtime spec, and runc's `paused`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    Creating,
+    Created,
+    Running,
+    Paused,
+    Stopped,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// A process that cannot be mistaken for another one with the same pid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessId {
+    pub pid: i32,
+    /// Field 22 of /proc/PID/stat, clock ticks since boot; 0 if it could not be read.
+    pub start_time: u64,
+}
+
+impl ProcessId {
+    /// The process that has `pid` now.
+    pub fn of(pid: i32) -> Self {
+        Self { pid, start_time: stat(pid).map_or(0, |stat| stat.start_time) }
+    }
+
+    /// Whether it still runs; a zombie does not.
+    pub fn is_alive(self) -> bool {
+        stat(self.pid).is_some_and(|stat| {
+            !matches!(stat.state, b'Z' | b'X') && (self.start_time == 0 || stat.start_time == self.start_time)
+        })
+    }
+}
+
+struct Stat {
+    state: u8,
+    start_time: u64,
+}
+
+fn stat(pid: i32) -> Option<Stat> {
+    parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// proc_pid_stat(5). The second field is the command in parentheses and may contain anything.
+fn parse(text: &[u8]) -> Option<Stat> {
+    let end = text.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = text[end + 1..].split(|byte| *byte == b' ').filter(|field| !field.is_empty());
+    let state = *fields.next()?.first()?;
+    let start_time = std::str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
+    Some(Stat { state, start_time })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_with_parentheses_does_not_hide_the_state() {
+        let text = b"7 (a) Z b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 1 2 3";
+        let stat = parse(text).unwrap();
+        assert_eq!((stat.state, stat.start_time), (b'S', 4711));
+    }
+
+    #[test]
+    fn another_process_with_the_same_pid_is_not_alive() {
+        let own = ProcessId::of(i32::try_from(std::process::id()).unwrap());
+        assert!(own.is_alive() && own.start_time > 0);
+        assert!(!ProcessId { start_time: own.start_time + 1, ..own }.is_alive());
+        assert!(!ProcessId { pid: i32::MAX, start_time: 0 }.is_alive());
+    }
+}

@@ -1,0 +1,320 @@
+//! The folder of all containers: one sub-folder each, with the state file, a copy of the config, and a lock.
+//!
+//! The lock is flock(2) on the container's folder. Commands that change a container hold it; those that only
+//! look (`state`, `list`, `ps`, `events`) or signal (`kill`, `exec`) do not wait for it.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
+
+use super::container::Container;
+use super::error::{Result, RuntimeError};
+use super::record::{self, Record};
+use crate::cli::{Global, Rootless};
+use crate::sys::process::close_number;
+
+/// Where state is kept if nothing is said.
+const DEFAULT_ROOT: &str = "/run/rt";
+
+/// Compiled seccomp filters. The name is no container's: see [`check_id`].
+const SECCOMP_CACHE: &str = ".seccomp-cache";
+
+/// The exclusive right to change a container. Given back when dropped.
+#[derive(Debug)]
+pub struct Lock(Flock<File>);
+
+impl Lock {
+    /// In a forked child: closes the copy of the descriptor, so that the lock ends with the parent. Not to be
+    /// dropped in the child, which would unlock it for both.
+    pub fn close_in_child(&self) {
+        let _ = close_number(self.0.as_raw_fd());
+    }
+}
+
+/// The root of the state folders.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+    /// `--root` was given.
+    explicit: bool,
+    /// `--systemd-cgroup`.
+    pub systemd_cgroup: bool,
+    /// Missing permissions for cgroups are tolerated.
+    pub rootless_cgroups: bool,
+}
+
+impl Store {
+    /// The store that `global` names. Nothing is created.
+    ///
+    /// # Errors
+    /// None today; a root that is no folder shows up at its first use.
+    pub fn open(global: &Global) -> Result<Self> {
+        let explicit = global.root.is_some();
+        Ok(Self {
+            root: global.root.clone().unwrap_or_else(default_root),
+            explicit,
+            systemd_cgroup: global.systemd_cgroup,
+            rootless_cgroups: match global.rootless {
+                Rootless::True => true,
+                Rootless::False => false,
+                Rootless::Auto => is_rootless(),
+            },
+        })
+    }
+
+    /// The root folder, which is made if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn ensure_root(&self) -> Result<&Path> {
+        if !self.root.is_dir() {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&self.root)
+                .map_err(RuntimeError::file("mkdir", &self.root))?;
+            if !self.explicit && geteuid().as_raw() != 0 {
+                // The sticky bit keeps cleaners of $XDG_RUNTIME_DIR away (XDG base directory specification).
+                let _ = fs::set_permissions(&self.root, Permissions::from_mode(0o1700));
+            }
+        }
+        Ok(&self.root)
+    }
+
+    /// Where compiled seccomp filters are kept.
+    #[must_use]
+    pub fn seccomp_cache(&self) -> PathBuf {
+        self.root.join(SECCOMP_CACHE)
+    }
+
+    /// Makes the folder of a new container and takes its lock.
+    ///
+    /// # Errors
+    /// The id is not allowed or taken, or the folder cannot be made.
+    pub fn create_folder(&self, id: &str) -> Result<(PathBuf, Lock)> {
+        check_id(id)?;
+        self.ensure_root()?;
+        let dir = self.root.join(id);
+        // What a killed create left before it wrote anything is an empty folder that nobody holds: take it over.
+        for _ in 0..2 {
+            match DirBuilder::new().mode(0o711).create(&dir) {
+                Ok(()) => {
+                    let lock = lock(&dir, FlockArg::LockExclusive)?.ok_or(RuntimeError::Exists)?;
+                    return Ok((dir, lock));
+                }
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    let abandoned = matches!(lock(&dir, FlockArg::LockExclusiveNonblock), Ok(Some(_)))
+                        && fs::remove_dir(&dir).is_ok();
+                    if !abandoned {
+                        return Err(RuntimeError::Exists);
+                    }
+                }
+                Err(error) => return Err(RuntimeError::File { doing: "mkdir", path: dir, error }),
+            }
+        }
+        Err(RuntimeError::Exists)
+    }
+
+    /// The container, for looking at it.
+    ///
+    /// # Errors
+    /// There is none of that name, or its state cannot be read.
+    pub fn load(&self, id: &str) -> Result<Container> {
+        let dir = self.folder(id)?;
+        let record = Record::read(&dir)?.ok_or(RuntimeError::NotFound)?;
+        Ok(Container::new(dir, record, None))
+    }
+
+    /// The container, for changing it: waits until no other command does.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_locked(&self, id: &str) -> Result<Container> {
+        let dir = self.folder(id)?;
+        let held = lock(&dir, FlockArg::LockExclusive)?.ok_or(RuntimeError::NotFound)?;
+        let record = Record::read(&dir)?.ok_or(RuntimeError::NotFound)?;
+        Ok(Container::new(dir, record, Some(held)))
+    }
+
+    /// As [`Self::load_locked`], without waiting: `None` if another command changes the container.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn try_load_locked(&self, id: &str) -> Result<Option<Container>> {
+        let dir = self.folder(id)?;
+        let held = match lock(&dir, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => held.ok_or(RuntimeError::NotFound)?,
+            Err(RuntimeError::File { error, .. }) if error.kind() == ErrorKind::WouldBlock => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let record = Record::read(&dir)?.ok_or(RuntimeError::NotFound)?;
+        Ok(Some(Container::new(dir, record, Some(held))))
+    }
+
+    /// The folder of a container that may have lost (or not yet got) its state file, and is not another
+    /// runtime's; `None` if there is no such folder.
+    ///
+    /// # Errors
+    /// The id is not allowed.
+    pub fn abandoned(&self, id: &str) -> Result<Option<PathBuf>> {
+        let dir = self.folder(id)?;
+        let ours = |entry: &fs::DirEntry| {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            super::container::FILES.contains(&name.as_ref())
+                || name.starts_with(&format!(".{}.", record::FILE))
+        };
+        match fs::read_dir(&dir) {
+            Ok(entries) => Ok(entries.flatten().all(|entry| ours(&entry)).then_some(dir)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// All containers, by name. Folders without our state file are none of ours.
+    ///
+    /// # Errors
+    /// The root was given and cannot be read.
+    pub fn list(&self) -> Result<Vec<Container>> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.explicit => return Ok(Vec::new()),
+            entries => entries.map_err(RuntimeError::file("open", &self.root))?,
+        };
+        let mut dirs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        dirs.sort_unstable();
+        let mut containers = Vec::with_capacity(dirs.len());
+        for dir in dirs {
+            match Record::read(&dir) {
+                Ok(Some(record)) => containers.push(Container::new(dir, record, None)),
+                Ok(None) => {}
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
+        Ok(containers)
+    }
+
+    fn folder(&self, id: &str) -> Result<PathBuf> {
+        check_id(id)?;
+        Ok(self.root.join(id))
+    }
+}
+
+/// Takes the lock of a folder; `None` if the folder is gone (a lock on a deleted folder keeps nobody out).
+fn lock(dir: &Path, how: FlockArg) -> Result<Option<Lock>> {
+    let file = match File::open(dir) {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(RuntimeError::File { doing: "open", path: dir.to_owned(), error }),
+    };
+    let mut file = file;
+    let held = loop {
+        match Flock::lock(file, how) {
+            Ok(held) => break held,
+            Err((same, nix::errno::Errno::EINTR)) => file = same,
+            Err((_, errno)) => return Err(RuntimeError::file("lock", dir)(errno)),
+        }
+    };
+    let same = match (held.metadata(), fs::metadata(dir)) {
+        (Ok(held), Ok(now)) => (held.dev(), held.ino()) == (now.dev(), now.ino()),
+        _ => false,
+    };
+    Ok(same.then_some(Lock(held)))
+}
+
+/// Whether another command changes the container right now.
+pub fn is_locked(dir: &Path) -> bool {
+    let busy = |error: &RuntimeError| matches!(error, RuntimeError::File { error, .. } if error.kind() == ErrorKind::WouldBlock);
+    lock(dir, FlockArg::LockSharedNonblock).is_err_and(|error| busy(&error))
+}
+
+/// runc's rule: word characters, `+`, `-` and `.`, and no name that means another folder.
+fn check_id(id: &str) -> Result<()> {
+    if id.is_empty() {
+        return Err(RuntimeError::EmptyId);
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
+    if !id.chars().all(allowed) || matches!(id, "." | ".." | SECCOMP_CACHE) || id.len() > 255 {
+        return Err(RuntimeError::InvalidId(id.to_owned()));
+    }
+    Ok(())
+}
+
+fn default_root() -> PathBuf {
+    let honours_xdg =
+        is_rootless() && std::env::var_os("USER").is_none_or(|user| user != "root" || !geteuid().is_root());
+    match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| honours_xdg && !dir.is_empty()) {
+        Some(dir) => Path::new(&dir).join("rt"),
+        None => PathBuf::from(DEFAULT_ROOT),
+    }
+}
+
+/// Not root, or root of a user namespace only.
+pub fn is_rootless() -> bool {
+    !geteuid().is_root() || in_user_namespace()
+}
+
+/// Whether this process runs in a user namespace that does not map every id (user_namespaces(7)).
+pub fn in_user_namespace() -> bool {
+    fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| {
+        let mut fields = map.split_whitespace();
+        !(fields.next() == Some("0") && fields.next() == Some("0") && fields.next() == Some("4294967295"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(root: &Path) -> Store {
+        let global = Global { root: Some(root.to_owned()), ..Global::default() };
+        Store::open(&global).unwrap()
+    }
+
+    #[test]
+    fn a_name_is_taken_once_and_an_abandoned_folder_is_taken_over() {
+        let root = tempfile::tempdir().unwrap();
+        let store = store(root.path());
+        let (dir, held) = store.create_folder("box").unwrap();
+        assert!(matches!(store.create_folder("box"), Err(RuntimeError::Exists)));
+        assert!(is_locked(&dir));
+        drop(held);
+        assert!(!is_locked(&dir));
+        let (dir, _held) = store.create_folder("box").unwrap();
+        fs::write(dir.join("x"), "").unwrap();
+        drop(_held);
+        assert!(matches!(store.create_folder("box"), Err(RuntimeError::Exists)));
+    }
+
+    #[test]
+    fn foreign_folders_are_no_containers() {
+        let root = tempfile::tempdir().unwrap();
+        let store = store(root.path());
+        fs::create_dir_all(root.path().join("other")).unwrap();
+        fs::write(root.path().join("other/state.json"), "{}").unwrap();
+        fs::write(root.path().join("file"), "").unwrap();
+        assert!(store.list().unwrap().is_empty());
+        for id in ["other", "file", "none"] {
+            assert!(matches!(store.load(id), Err(RuntimeError::NotFound)), "{id}");
+            assert!(matches!(store.load_locked(id), Err(RuntimeError::NotFound)), "{id}");
+        }
+        assert_eq!(store.abandoned("other").unwrap(), None);
+    }
+
+    #[test]
+    fn ids_are_runcs() {
+        for id in ["", ".", "..", "a/b", "a b", "ä", SECCOMP_CACHE] {
+            assert!(check_id(id).is_err(), "{id}");
+        }
+        for id in ["a", ".a", "a+b-c_d.1"] {
+            assert!(check_id(id).is_ok(), "{id}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Process creation and the descriptors that name processes: clone, signals and namespaces by pidfd, subreaper, and what comes right before exec.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use nix::unistd::Pid;
+
+/// What kind of child [`clone_process`] makes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CloneOptions {
+    /// The child becomes pid 1 of a new pid namespace.
+    pub new_pid_namespace: bool,
+    /// The child's parent is the caller's parent (a sibling), which then reaps it.
+    pub sibling: bool,
+}
+
+/// Forks a child that runs `child` and exits with what it returns. Returns the child's pid in the
+/// caller's pid namespace.
+///
+/// Source: clone(2). The address space is copied, as with fork(2); the caller has one thread, so the
+/// child may allocate.
+pub fn clone_process(options: CloneOptions, child: impl FnOnce() -> i32) -> io::Result<Pid> {
+    let mut flags = libc::SIGCHLD;
+    if options.new_pid_namespace {
+        flags |= libc::CLONE_NEWPID;
+    }
+    if options.sibling {
+        flags |= libc::CLONE_PARENT;
+    }
+    // SAFETY: no CLONE_VM and no stack, so this is a fork: the child continues here on its own copy of
+    // the address space. The process has a single thread, so no lock can be held by another one.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags as libc::c_long, 0, 0, 0, 0) };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            let code = child();
+            // SAFETY: _exit takes any status and does not return; destructors of the parent's values
+            // must not run in the child.
+            unsafe { libc::_exit(code) }
+        }
+        pid => Ok(Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX))),
+    }
+}
+
+/// Sends `signal` to the process behind `pidfd` (0 only checks that it lives).
+pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
+    // SAFETY: the call takes a live descriptor, an integer, a null siginfo and zero flags.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Joins namespaces of the process behind `pidfd`, or the one namespace of a nsfs descriptor
+/// (setns(2); a pidfd with several flags needs Linux 5.8).
+pub fn setns(fd: impl AsFd, flags: i32) -> io::Result<()> {
+    // SAFETY: setns takes a live descriptor and flags.
+    let result = unsafe { libc::setns(fd.as_fd().as_raw_fd(), flags) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Makes the calling process adopt orphaned descendants (PR_SET_CHILD_SUBREAPER).
+pub fn set_child_subreaper() -> io::Result<()> {
+    // SAFETY: prctl with integer arguments.
+    let result = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Whether other processes of the same user may inspect this one through /proc and ptrace(2).
+pub fn set_dumpable(dumpable: bool) -> io::Result<()> {
+    // SAFETY: prctl with integer arguments.
+    let result = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(dumpable), 0, 0, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sets the name shown in /proc/PID/comm: at most 15 bytes are kept.
+pub fn set_process_name(name: &std::ffi::CStr) {
+    // SAFETY: name is a valid C string; the kernel copies at most 16 bytes of it.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+}
+
+/// Gives `fd` another number, close-on-exec; what had the number is closed. Right before exec only, when nothing else
+/// that is owned is used any more. The descriptor comes back with the error.
+pub fn relocate(fd: OwnedFd, number: u32) -> Result<OwnedFd, (io::Error, OwnedFd)> {
+    let Ok(number) = i32::try_from(number) else {
+        return Err((io::Error::from_raw_os_error(libc::EBADF), fd));
+    };
+    if fd.as_raw_fd() == number {
+        return Ok(fd);
+    }
+    // SAFETY: dup3 takes two integers. The owner of what had the number is not used any more, by the contract above.
+    if unsafe { libc::dup3(fd.as_raw_fd(), number, libc::O_CLOEXEC) } < 0 {
+        return Err((io::Error::last_os_error(), fd));
+    }
+    // SAFETY: the number was just made a descriptor of its own.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// The default action for a signal.
+pub fn reset_signal(signal: i32) {
+    // SAFETY: SIG_DFL is no handler that could run.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+}
+
+/// setdomainname(2).
+pub fn set_domain_name(name: &str) -> Result<(), nix::errno::Errno> {
+    // SAFETY: the pointer and the length are those of a live string, which the kernel copies.
+    let result = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
+    nix::errno::Errno::result(result).map(drop)
+}
+
+/// A copy of descriptor `number` of the process behind `pidfd` (pidfd_getfd(2), Linux 5.6), close-on-exec.
+pub fn pidfd_getfd(pidfd: impl AsFd, number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes integers and returns a new descriptor or −1.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_fd().as_raw_fd(), number, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: fd was just returned by the kernel and belongs to nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Removes a variable from the environment of this process.
+pub fn remove_variable(name: &str) {
+    // SAFETY: rt has one thread, so nobody else reads the environment.
+    unsafe { std::env::remove_var(name) };
+}
