@@ -169,7 +169,6 @@ mod tests {
             ("exec -e A=-b=c c env", "exec --env=A=-b=c -- c env"),
             ("ps -f json c", "ps --format=json -- c"),
             ("ps c -f x", "ps -- c -f x"),
-            ("__init --debug -- -h", "__init --debug -- -h"),
         ] {
             assert_eq!(normal(line), expected, "{line}");
         }

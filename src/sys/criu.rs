@@ -52,6 +52,8 @@ pub fn in_child(work: impl FnOnce() -> Result<(), String>) -> std::io::Result<Re
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
+
     use super::*;
 
     #[test]
