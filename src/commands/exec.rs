@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{bail, ensure};
 use oci_spec::runtime::{Capabilities, Process};
+use serde_json::Value;
 
 use super::making::check_terminal;
 use crate::cli::{ExecArgs, Global};
@@ -105,7 +106,8 @@ fn from_options(container: &Container, args: &ExecArgs) -> anyhow::Result<Proces
 fn add_capabilities(process: &mut Process, names: &[String]) {
     let (known, unknown): (Vec<_>, Vec<_>) = names.iter().partition(|name| NAMES.contains(&name.as_str()));
     warn_unknown(&unknown.into_iter().cloned().collect());
-    let added: Capabilities = known.iter().filter_map(|name| name.parse().ok()).collect();
+    let added: Capabilities =
+        known.iter().filter_map(|name| serde_json::from_value(Value::String((*name).clone())).ok()).collect();
     if added.is_empty() {
         return;
     }

@@ -4,7 +4,7 @@ use super::container::Container;
 use super::error::{Result, RuntimeError};
 use super::gate;
 use super::hooks::{HookRun, run_all};
-use super::launch::OOM_KILLED;
+use super::launch::{INIT_NAME, OOM_KILLED};
 use super::status::Status;
 use super::store::Store;
 
@@ -31,7 +31,7 @@ pub fn release(container: &Container) -> Result<()> {
     if let Some(words) = said {
         return Err(RuntimeError::Start(words));
     }
-    if container.status() == Status::Stopped && container.cgroup().oom_kills().is_ok_and(|kills| kills > 0) {
+    if has_memory_limit(container) && died_before_exec(container) {
         return Err(RuntimeError::start(OOM_KILLED));
     }
     let spec = container.spec()?;
@@ -47,4 +47,16 @@ pub fn release(container: &Container) -> Result<()> {
         }
         error.into()
     })
+}
+
+fn has_memory_limit(container: &Container) -> bool {
+    let memory = container.asked_resources().and_then(|resources| resources.memory().as_ref());
+    memory.and_then(|memory| memory.limit()).is_some_and(|limit| limit > 0)
+}
+
+/// An OOM kill closes the gate as an exec does. But a process that was killed before keeps the name it had.
+fn died_before_exec(container: &Container) -> bool {
+    let name = || std::fs::read(format!("/proc/{}/comm", container.init_pid())).unwrap_or_default();
+    container.cgroup().oom_kills().is_ok_and(|kills| kills > 0)
+        && name().strip_suffix(b"\n") == Some(INIT_NAME.to_bytes())
 }

@@ -1,6 +1,7 @@
 //! The parent's side: makes the child, serves what it asks, and sees it through to its program. Whatever goes wrong,
 //! no child is left.
 
+use std::ffi::CStr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -27,6 +28,9 @@ use crate::runtime::seccomp::{Filter, send_listener};
 use crate::runtime::store::Lock;
 use crate::sys::clone::{CloneOptions, clone_process, pidfd_getfd, set_dumpable, set_process_name};
 use crate::sys::process::pidfd_open;
+
+/// What the child is called until it executes its program.
+pub const INIT_NAME: &CStr = c"rt:[2:INIT]";
 
 /// What the parent needs for what a child may ask.
 #[derive(Debug, Clone, Copy)]
@@ -153,7 +157,7 @@ fn enter_child(parents_end: &Channel, lock: Option<&Lock>) {
         lock.close_in_child();
     }
     // The sealed binary has no name of its own.
-    set_process_name(c"rt:[2:INIT]");
+    set_process_name(INIT_NAME);
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -258,7 +262,11 @@ impl Run<'_> {
         send_listener(listener, process.pid.as_raw(), &state, descriptor).map_err(RuntimeError::start)
     }
 
-    fn failed(&self, words: String) -> RuntimeError {
+    fn failed(&self, mut words: String) -> RuntimeError {
+        // The kernel refuses memory rather than kill where no process is to blame.
+        if words.ends_with("cannot allocate memory") {
+            words.push_str(" (memory limit too low?)");
+        }
         match self.kind {
             Kind::Init => RuntimeError::Start(format!("error during container init: {words}")),
             Kind::Tenant => RuntimeError::Start(words),
