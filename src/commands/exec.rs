@@ -21,7 +21,7 @@ pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<ExitStatus> {
     let passed = Passed::from_caller(args.preserve_fds)?;
     let store = Store::open(global)?;
     let container = store.load(&args.container_id)?;
-    seal::ensure(container.directory(), passed)?;
+    seal::ensure(container.directory())?;
     check(&container, args.ignore_paused)?;
     let process = match &args.process {
         Some(path) => bundle::load_process(path)?,
@@ -33,6 +33,8 @@ pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<ExitStatus> {
     let path = |path: &Option<std::path::PathBuf>| path.as_deref().map(connect).transpose();
     let socket = path(&args.console_socket)?;
     let pidfd_socket = path(&args.pidfd_socket)?;
+    // What the caller leaked does not reach the container. Until here a path may have named it.
+    passed.cloexec_others()?;
     let mut foreground = if args.detach { None } else { Some(Foreground::prepare(terminal, false)?) };
     let request = ExecRequest {
         process,

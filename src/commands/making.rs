@@ -29,7 +29,7 @@ pub struct Made {
 pub fn make(global: &Global, args: &CreateArgs, detach: bool, subreaper: bool) -> anyhow::Result<Made> {
     let passed = Passed::from_caller(args.preserve_fds)?;
     let store = Store::open(global)?;
-    seal::ensure(store.ensure_root()?, passed)?;
+    seal::ensure(store.ensure_root()?)?;
     let (ram, cpu) = limits(args)?;
     let pid_file = args.pid_file.as_deref().map(std::path::absolute).transpose()?;
     let pidfd_path = args.pidfd_socket.as_deref().map(std::path::absolute).transpose()?;
@@ -41,6 +41,8 @@ pub fn make(global: &Global, args: &CreateArgs, detach: bool, subreaper: bool) -
     check_terminal(detach, terminal, console_path.is_some())?;
     let socket = console_path.as_deref().map(connect).transpose()?;
     let pidfd_socket = pidfd_path.as_deref().map(connect).transpose()?;
+    // What the caller leaked reaches neither the container nor a hook. Until here a path may have named it.
+    passed.cloexec_others()?;
     let mut foreground = if detach { None } else { Some(Foreground::prepare(terminal, subreaper)?) };
     let console: Option<&OwnedFd> = match &foreground {
         Some(foreground) => foreground.console(),

@@ -22,7 +22,7 @@ pub const SECCOMP: &str = "seccomp";
 
 /// All that rt puts into a container's folder.
 pub const FILES: [&str; 7] =
-    [record::FILE, bundle::CONFIG, gate::START, gate::RESULT, SECCOMP, crate::proof::journal::FILE, "bundle"];
+    [record::FILE, bundle::CONFIG, gate::START, gate::RESULT_FOLDER, SECCOMP, crate::proof::journal::FILE, "bundle"];
 
 /// A container of a [`super::Store`].
 #[derive(Debug)]

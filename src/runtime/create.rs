@@ -92,7 +92,15 @@ pub fn create(store: &Store, source: Source, request: &CreateRequest<'_>) -> Res
     if source.from_nothing {
         validate_made(&mut container, &spec, request, rootless)?;
     }
-    match make(store, &mut container, &spec, request, rootless) {
+    let filter = match limit(store, &mut container, &spec) {
+        Ok(filter) => filter,
+        Err(error) => {
+            // Nothing runs, and the cgroup may be somebody else's.
+            container.remove_folder()?;
+            return Err(error);
+        }
+    };
+    match make(&mut container, &spec, filter.as_ref(), request, rootless) {
         Ok(launched) => {
             container.set_spec(spec);
             Ok((container, launched))
@@ -245,21 +253,24 @@ fn record_of(
     })
 }
 
+/// Everything that needs no process: the filter, what exec will need, and the cgroup with its limits.
+fn limit(store: &Store, container: &mut Container, spec: &Spec) -> Result<Option<Filter>> {
+    let filter = compile_filter(store, spec)?;
+    save_for_exec(container.directory(), spec, filter.as_ref())?;
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    container.record_mut().cgroup.create(resources).map_err(RuntimeError::start)?;
+    Ok(filter)
+}
+
 fn make(
-    store: &Store,
     container: &mut Container,
     spec: &Spec,
+    filter: Option<&Filter>,
     request: &CreateRequest<'_>,
     rootless: bool,
 ) -> Result<Launched> {
-    let dir = container.directory().to_owned();
-    let filter = compile_filter(store, spec)?;
-    save_for_exec(&dir, spec, filter.as_ref())?;
-    let gate = Gate::create(&dir).map_err(RuntimeError::file("mkfifo", &dir))?;
-    let linux = spec.linux().as_ref();
-    let mut cgroup = container.cgroup().clone();
-    cgroup.create(linux.and_then(|linux| linux.resources().as_ref())).map_err(RuntimeError::start)?;
-    container.record_mut().cgroup = cgroup.clone();
+    let gate = Gate::create(container.directory()).map_err(RuntimeError::file("mkfifo", container.directory()))?;
+    let cgroup = container.cgroup().clone();
     let state = container.oci_state();
     let process = spec.process().as_ref().ok_or(RuntimeError::NotFound)?;
     let v1_paths = cgroup.v1_paths();
@@ -270,7 +281,7 @@ fn make(
         process,
         id: request.id,
         rootfs: &rootfs,
-        filter: filter.as_ref(),
+        filter,
         cgroup_v1_paths: &v1_paths,
         state: &state,
         console: request.console,
@@ -279,7 +290,7 @@ fn make(
         no_new_keyring: request.no_new_keyring,
         rootless,
     };
-    let service = Service { spec, bundle: &bundle, state: &state, filter: filter.as_ref(), cgroup: &cgroup };
+    let service = Service { spec, bundle: &bundle, state: &state, filter, cgroup: &cgroup };
     let launched = {
         // The child must not keep the lock when rt ends; it cannot be borrowed while the record changes.
         let lock = container.take_lock();

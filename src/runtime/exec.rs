@@ -85,8 +85,9 @@ pub fn exec(container: &Container, request: &ExecRequest<'_>) -> Result<Launched
         no_new_keyring: container.record().no_new_keyring,
     };
     let init_pid = Pid::from_raw(init.pid);
+    // The stage inherits it, and is pinned before it does anything.
+    affinity.apply_initial(0).map_err(RuntimeError::start)?;
     let mut settle_stage = |stage: Pid| {
-        affinity.apply_initial(stage.as_raw()).map_err(RuntimeError::start)?;
         container
             .cgroup()
             .join_sub(stage, &request.sub_cgroups, Some(init_pid))

@@ -7,7 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -15,9 +15,12 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
 /// The pipe that init reads a byte from.
-pub const START: &str = "start";
-/// The pipe that init writes an error to.
-pub const RESULT: &str = "result";
+pub const START: &str = "exec.fifo";
+/// The folder of the other pipe.
+pub const RESULT_FOLDER: &str = "result";
+/// The pipe that init writes an error to. Both have the name of runc's pipe: what audits the descriptors of a created
+/// container expects it.
+const RESULT: &str = "result/exec.fifo";
 
 /// More would not be written at once (PIPE_BUF).
 const MAX_ERROR: usize = 4096;
@@ -41,6 +44,7 @@ impl Gate {
             // Both directions, which never waits for the other side (fifo(7)).
             OpenOptions::new().read(true).write(true).open(path)
         };
+        std::fs::DirBuilder::new().mode(0o700).create(dir.join(RESULT_FOLDER))?;
         Ok(Self { start: open(START)?, result: open(RESULT)? })
     }
 

@@ -7,7 +7,7 @@
 //! and clear the flag). Where overlayfs cannot be had (no privilege, an old kernel) a sealed copy in
 //! memory serves. Its cost is shown by `make bench`; the other commands do not pay it.
 //!
-//! rt re-executes itself from that view. On the way all descriptors that the caller leaked are dropped.
+//! rt re-executes itself from that view.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -23,7 +23,6 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
-use super::process::descriptors::Passed;
 use crate::sys;
 
 const OVERLAYFS_MAGIC: FsType = FsType(0x794c_7630);
@@ -47,11 +46,10 @@ pub enum SealError {
     Execute(#[source] io::Error),
 }
 
-/// Makes sure that this process runs from a sealed view of its binary, and that it holds no descriptor
-/// of the caller's but the `passed` ones. Returns once that is
+/// Makes sure that this process runs from a sealed view of its binary. Returns once that is
 /// so; on the first call the process is replaced by itself. `scratch` is an existing folder that is no
 /// parent of the binary's (the second overlay layer).
-pub fn ensure(scratch: &Path, passed: Passed) -> Result<(), SealError> {
+pub fn ensure(scratch: &Path) -> Result<(), SealError> {
     let binary = File::open(SELF).map_err(SealError::OwnBinary)?;
     if is_sealed(&binary) {
         if let Some(path) = std::env::var_os(HOST_BINARY) {
@@ -71,7 +69,6 @@ pub fn ensure(scratch: &Path, passed: Passed) -> Result<(), SealError> {
         }
     };
     tracing::debug!("executing the sealed view of /proc/self/exe");
-    passed.cloexec_others().map_err(|error| SealError::Execute(io::Error::other(error)))?;
     let to_c = |value: std::ffi::OsString| CString::new(value.into_vec()).ok();
     let args: Vec<CString> = std::env::args_os().filter_map(to_c).collect();
     let host = host_binary();

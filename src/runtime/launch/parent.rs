@@ -107,6 +107,7 @@ pub fn launch_init(
                 job.run(&plan, &theirs, gate);
             });
         }
+        tracing::debug!("nsexec container setup");
         let _ = set_dumpable(false);
         job.run(&plan, &theirs, gate);
         1

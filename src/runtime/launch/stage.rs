@@ -118,13 +118,10 @@ fn verify_maps(spec: &Spec) -> Result<(), Failure> {
 
 fn enter_for_tenant(target: &OwnedFd, flags: CloneFlags, channel: &Channel) -> Result<(), Failure> {
     if let Ok(mask) = affinity::current_mask() {
-        tracing::debug!("nsexec: initial CPU affinity: 0x{mask:x}");
+        tracing::debug!("nsexec-0[{}]: affinity: 0x{mask:x}", std::process::id());
     }
     // The parent's first word: this process is in its cgroup.
     channel.wait_for_answer()?;
-    if let Ok(mask) = affinity::current_mask() {
-        tracing::debug!("nsexec: final CPU affinity: 0x{mask:x}");
-    }
     set_dumpable(false)?;
     setns(target, flags.bits()).map_err(|error| {
         format!("failed to setns into the container's namespaces: {}", Reason::of(&error))
