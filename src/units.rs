@@ -150,7 +150,7 @@ pub struct Mib(pub u64);
 
 impl fmt::Display for Mib {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 % MIB == 0 {
+        if self.0.is_multiple_of(MIB) {
             return write!(f, "{} MiB", self.0 / MIB);
         }
         let hundredths = (u128::from(self.0) * 100 + u128::from(MIB) / 2) / u128::from(MIB);

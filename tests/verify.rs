@@ -1,5 +1,7 @@
 //! The checklist itself, tried on runc: it finds a good runtime good, and names what a bad one does.
 
+#![expect(clippy::unwrap_used, reason = "a test ends there")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -68,13 +68,13 @@ impl PressureSource {
     }
 
     fn open(cgroup_dir: Option<&Path>, host: &Path) -> Result<Option<Self>, CgroupError> {
-        if let Some(dir) = cgroup_dir {
-            if let Some(file) = read::Kept::open_if_there(dir.join(v2::PRESSURE))? {
-                let source = Self { scope: PressureScope::Cgroup, file };
-                // With PSI off the file is there and each read fails.
-                if source.read().is_ok() {
-                    return Ok(Some(source));
-                }
+        if let Some(dir) = cgroup_dir
+            && let Some(file) = read::Kept::open_if_there(dir.join(v2::PRESSURE))?
+        {
+            let source = Self { scope: PressureScope::Cgroup, file };
+            // With PSI off the file is there and each read fails.
+            if source.read().is_ok() {
+                return Ok(Some(source));
             }
         }
         let Some(file) = read::Kept::open_if_there(host.to_owned())? else { return Ok(None) };

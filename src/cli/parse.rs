@@ -188,12 +188,13 @@ fn settle(cli: &mut Cli) -> Result<(), String> {
     if let Some(root) = cli.global.root.take() {
         cli.global.root = Some(state_root(&root)?);
     }
-    if let Command::TestMemory(args) = &mut cli.command {
-        if args.mb.is_none() && (args.pid.is_some() || args.cgroup.is_some()) {
-            // Nothing names a container then: the one word is the size.
-            if let Some(word) = args.container.take() {
-                args.mb = Some(word.parse().map_err(|_| format!("invalid value '{word}' for '[MB]'"))?);
-            }
+    if let Command::TestMemory(args) = &mut cli.command
+        && args.mb.is_none()
+        && (args.pid.is_some() || args.cgroup.is_some())
+    {
+        // Nothing names a container then: the one word is the size.
+        if let Some(word) = args.container.take() {
+            args.mb = Some(word.parse().map_err(|_| format!("invalid value '{word}' for '[MB]'"))?);
         }
     }
     Ok(())

@@ -26,10 +26,11 @@ pub fn run(global: &Global, args: &CheckpointArgs) -> anyhow::Result<ExitStatus>
         freezer: container.cgroup().path_of("freezer"),
     };
     with_hint(dump(args, &subject, Pid::from_raw(container.init_pid())))?;
-    if !args.leave_running && !args.pre_dump {
-        if let Err(error) = container.destroy() {
-            tracing::warn!("{error:#}");
-        }
+    if !args.leave_running
+        && !args.pre_dump
+        && let Err(error) = container.destroy()
+    {
+        tracing::warn!("{error:#}");
     }
     Ok(ExitStatus::SUCCESS)
 }

@@ -61,11 +61,11 @@ pub fn make(global: &Global, args: &CreateArgs, detach: bool, subreaper: bool) -
         passed,
     };
     let (mut container, launched) = create(&store, source, &request)?;
-    if let Some(foreground) = &mut foreground {
-        if let Err(error) = foreground.attach() {
-            crate::runtime::delete::destroy(&mut container)?;
-            return Err(error.into());
-        }
+    if let Some(foreground) = &mut foreground
+        && let Err(error) = foreground.attach()
+    {
+        crate::runtime::delete::destroy(&mut container)?;
+        return Err(error.into());
     }
     Ok(Made { container, launched, foreground })
 }

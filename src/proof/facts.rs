@@ -188,12 +188,13 @@ impl OnTheWay {
         }
         if at.dir == *limiter_dir {
             self.oom_disabled = at.oom_disabled()?;
-        } else if !below_limiter && at.binds_descendants()? {
-            if let Some(limit_bytes) = at.limit()? {
-                let held = at.usage()?.saturating_sub(at.stat()?.inactive_file);
-                let room_bytes = limit_bytes.saturating_sub(held);
-                self.above.push(Above { name: at.name(), limit_bytes, room_bytes });
-            }
+        } else if !below_limiter
+            && at.binds_descendants()?
+            && let Some(limit_bytes) = at.limit()?
+        {
+            let held = at.usage()?.saturating_sub(at.stat()?.inactive_file);
+            let room_bytes = limit_bytes.saturating_sub(held);
+            self.above.push(Above { name: at.name(), limit_bytes, room_bytes });
         }
         Ok(())
     }

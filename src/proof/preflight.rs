@@ -95,16 +95,16 @@ fn host(facts: &Facts, plan: &Plan, reserved_bytes: u64) -> Vec<Refusal> {
 /// the container's own where its limit is exactly the one asked for (init moved into a leaf below).
 fn limited_above(accounting: &Accounting, request: &Request, plan: &Plan) -> Option<Refusal> {
     let hint = "prove the cgroup that the limit belongs to, or raise the limit above";
-    if let Some(limiter) = accounting.limiter.as_ref().filter(|l| !l.own) {
-        if request.asked != Asked::Limited(limiter.limit_bytes) {
-            let own = accounting.limit_bytes.map_or("no limit".to_owned(), |bytes| Mib(bytes).to_string());
-            let sentence = format!(
-                "{} limits it to {}, tighter than its own {own}: siblings there could die",
-                limiter.cgroup.name(),
-                Mib(limiter.limit_bytes)
-            );
-            return Some(Refusal::new(Reason::LimitedAbove, sentence, hint));
-        }
+    if let Some(limiter) = accounting.limiter.as_ref().filter(|l| !l.own)
+        && request.asked != Asked::Limited(limiter.limit_bytes)
+    {
+        let own = accounting.limit_bytes.map_or("no limit".to_owned(), |bytes| Mib(bytes).to_string());
+        let sentence = format!(
+            "{} limits it to {}, tighter than its own {own}: siblings there could die",
+            limiter.cgroup.name(),
+            Mib(limiter.limit_bytes)
+        );
+        return Some(Refusal::new(Reason::LimitedAbove, sentence, hint));
     }
     let needed = plan.expected_charge_bytes();
     let full = accounting.above.iter().find(|above| above.room_bytes < needed)?;

@@ -166,10 +166,10 @@ fn normalise_linux(linux: &mut Value) -> Result<()> {
         }
     }
     for namespace in linux.get_mut("namespaces").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Value::Object(namespace) = namespace {
-            if namespace.get("path").and_then(Value::as_str) == Some("") {
-                namespace.remove("path");
-            }
+        if let Value::Object(namespace) = namespace
+            && namespace.get("path").and_then(Value::as_str) == Some("")
+        {
+            namespace.remove("path");
         }
     }
     if let Some(domain) = linux.get("personality").map(|personality| text(personality, "domain")) {

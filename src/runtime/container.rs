@@ -21,8 +21,15 @@ use super::{bundle, gate};
 pub const SECCOMP: &str = "seccomp";
 
 /// All that rt puts into a container's folder.
-pub const FILES: [&str; 7] =
-    [record::FILE, bundle::CONFIG, gate::START, gate::RESULT_FOLDER, SECCOMP, crate::proof::journal::FILE, "bundle"];
+pub const FILES: [&str; 7] = [
+    record::FILE,
+    bundle::CONFIG,
+    gate::START,
+    gate::RESULT_FOLDER,
+    SECCOMP,
+    crate::proof::journal::FILE,
+    "bundle",
+];
 
 /// A container of a [`super::Store`].
 #[derive(Debug)]

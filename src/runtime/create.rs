@@ -269,7 +269,8 @@ fn make(
     request: &CreateRequest<'_>,
     rootless: bool,
 ) -> Result<Launched> {
-    let gate = Gate::create(container.directory()).map_err(RuntimeError::file("mkfifo", container.directory()))?;
+    let gate =
+        Gate::create(container.directory()).map_err(RuntimeError::file("mkfifo", container.directory()))?;
     let cgroup = container.cgroup().clone();
     let state = container.oci_state();
     let process = spec.process().as_ref().ok_or(RuntimeError::NotFound)?;

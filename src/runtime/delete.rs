@@ -36,10 +36,10 @@ fn take(store: &Store, id: &str) -> Result<Container> {
     if let Some(container) = store.try_load_locked(id)? {
         return Ok(container);
     }
-    if let Ok(container) = store.load(id) {
-        if let Err(error) = kill::end(&container) {
-            tracing::debug!("{error}");
-        }
+    if let Ok(container) = store.load(id)
+        && let Err(error) = kill::end(&container)
+    {
+        tracing::debug!("{error}");
     }
     store.load_locked(id)
 }
@@ -61,10 +61,11 @@ pub fn destroy(container: &mut Container) -> Result<()> {
     let spec = container.spec();
     let cgroup = container.cgroup();
     let own_pids = spec.as_ref().is_ok_and(|spec| has_own_pids(spec));
-    if !own_pids && cgroup.exists() {
-        if let Err(error) = cgroup.signal_all(libc::SIGKILL) {
-            tracing::debug!("{error}");
-        }
+    if !own_pids
+        && cgroup.exists()
+        && let Err(error) = cgroup.signal_all(libc::SIGKILL)
+    {
+        tracing::debug!("{error}");
     }
     cgroup.delete()?;
     if let Some(group) = &container.record().rdt {

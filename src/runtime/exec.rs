@@ -149,7 +149,7 @@ fn with_defaults(mut process: Process, spec: &Spec) -> Process {
         process.set_scheduler(own.scheduler().clone());
     }
     if process.io_priority().is_none() {
-        process.set_io_priority(own.io_priority().clone());
+        process.set_io_priority(*own.io_priority());
     }
     process
 }

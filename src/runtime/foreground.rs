@@ -108,16 +108,16 @@ impl Foreground {
     fn wait_for_something(&self) -> Result<()> {
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let stdin = io::stdin();
-        if let Some(terminal) = &self.terminal {
-            if let Some(master) = &terminal.master {
-                let mut events = PollFlags::POLLIN;
-                if !terminal.pending.is_empty() {
-                    events |= PollFlags::POLLOUT;
-                }
-                fds.push(PollFd::new(master.as_fd(), events));
-                if terminal.stdin_open && terminal.pending.is_empty() {
-                    fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
-                }
+        if let Some(terminal) = &self.terminal
+            && let Some(master) = &terminal.master
+        {
+            let mut events = PollFlags::POLLIN;
+            if !terminal.pending.is_empty() {
+                events |= PollFlags::POLLOUT;
+            }
+            fds.push(PollFd::new(master.as_fd(), events));
+            if terminal.stdin_open && terminal.pending.is_empty() {
+                fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
             }
         }
         match poll(&mut fds, PollTimeout::NONE) {

@@ -89,9 +89,9 @@ impl Record {
                     Ok(record)
                 }
             })
-            .or_else(|error| match serde_json::from_slice::<Head>(text) {
-                Ok(head) if head.format > FORMAT => Err(Unreadable::Newer(head.id, head.format)),
-                _ => Err(error),
+            .map_err(|error| match serde_json::from_slice::<Head>(text) {
+                Ok(head) if head.format > FORMAT => Unreadable::Newer(head.id, head.format),
+                _ => error,
             })
     }
 

@@ -25,7 +25,7 @@ pub fn knows_flags(flags: u32) -> bool {
 /// Loads a program (instructions in host byte order, back to back) into the calling thread. With the
 /// NEW_LISTENER bit the notification descriptor comes back, close-on-exec. Needs no_new_privs or CAP_SYS_ADMIN.
 pub fn set_filter(program: &[u8], flags: u32) -> Result<Option<OwnedFd>, Errno> {
-    if program.is_empty() || program.len() % INSTRUCTION_SIZE != 0 {
+    if program.is_empty() || !program.len().is_multiple_of(INSTRUCTION_SIZE) {
         return Err(Errno::EINVAL);
     }
     let mut instructions: Vec<libc::sock_filter> = program

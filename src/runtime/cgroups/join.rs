@@ -57,14 +57,15 @@ impl Cgroup {
         let failed = |error| CgroupError::Join { pid, reason: Box::new(error) };
         for (hierarchy, dir) in &targets {
             let Err(error) = self.enter(hierarchy, dir, pid) else { continue };
-            if self.version == Version::V2 && !sub.is_asked() {
-                if let Some(dir) = init.and_then(|init| init_dir(&hierarchy.mount, init)) {
-                    tracing::debug!("{error}; joining the cgroup of init, {}", dir.display());
-                    match write_procs(&dir, pid) {
-                        Ok(()) => continue,
-                        Err(_) if self.rootless => continue,
-                        Err(error) => return Err(failed(error)),
-                    }
+            if self.version == Version::V2
+                && !sub.is_asked()
+                && let Some(dir) = init.and_then(|init| init_dir(&hierarchy.mount, init))
+            {
+                tracing::debug!("{error}; joining the cgroup of init, {}", dir.display());
+                match write_procs(&dir, pid) {
+                    Ok(()) => continue,
+                    Err(_) if self.rootless => continue,
+                    Err(error) => return Err(failed(error)),
                 }
             }
             if !self.rootless {

@@ -67,10 +67,10 @@ pub fn parse_resources(text: &[u8]) -> serde_json::Result<LinuxResources> {
 /// no nulls, and no `pids` without a limit (which would read as a limit of 0, that is of one process).
 pub fn normalise_resources(resources: &mut Value) {
     rename(resources);
-    if let Value::Object(fields) = resources {
-        if fields.get("pids").is_some_and(|pids| pids.get("limit").is_none()) {
-            fields.remove("pids");
-        }
+    if let Value::Object(fields) = resources
+        && fields.get("pids").is_some_and(|pids| pids.get("limit").is_none())
+    {
+        fields.remove("pids");
     }
 }
 

@@ -154,10 +154,10 @@ impl InitJob<'_> {
         let parents =
             hooks.is_some_and(|hooks| is_given(hooks.prestart()) || is_given(hooks.create_runtime()));
         let devices = self.spec.linux().as_ref().and_then(|linux| linux.net_devices().as_ref());
-        if parents || devices.is_some_and(|devices| !devices.is_empty()) {
-            if let Answer::Refused(text) = channel.ask(&Request::NamespacesReady)? {
-                return Err(text.into());
-            }
+        if (parents || devices.is_some_and(|devices| !devices.is_empty()))
+            && let Answer::Refused(text) = channel.ask(&Request::NamespacesReady)?
+        {
+            return Err(text.into());
         }
         let inside = hooks.and_then(|hooks| hooks.create_container().as_deref()).unwrap_or_default();
         if !inside.is_empty() {

@@ -44,12 +44,11 @@ pub(super) fn check(version: Version, resources: &LinuxResources) -> Result<()> 
 
 /// Writes what `resources` gives.
 pub(super) fn write(cgroup: &Cgroup, resources: &LinuxResources, moment: Moment) -> Result<()> {
-    if let Some(memory) = resources.memory() {
-        if memory.kernel().is_some_and(|limit| limit != 0)
-            || memory.kernel_tcp().is_some_and(|limit| limit != 0)
-        {
-            tracing::warn!("Kernel memory settings are ignored and will be removed");
-        }
+    if let Some(memory) = resources.memory()
+        && (memory.kernel().is_some_and(|limit| limit != 0)
+            || memory.kernel_tcp().is_some_and(|limit| limit != 0))
+    {
+        tracing::warn!("Kernel memory settings are ignored and will be removed");
     }
     if let Some(unit) = &cgroup.unit {
         systemd::set_properties(unit, cgroup, resources)?;

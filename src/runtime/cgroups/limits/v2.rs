@@ -24,10 +24,10 @@ use super::{Moment, memory, v2_io, write_rdma};
 
 /// Refuses what v2 has no place for, before anything is made.
 pub(super) fn check(resources: &LinuxResources) -> Result<()> {
-    if let Some(cpu) = resources.cpu() {
-        if cpu.realtime_runtime().unwrap_or(0) > 0 || cpu.realtime_period().unwrap_or(0) > 0 {
-            return Err(CgroupError::InvalidLimit("realtime limits are not supported on cgroup v2".into()));
-        }
+    if let Some(cpu) = resources.cpu()
+        && (cpu.realtime_runtime().unwrap_or(0) > 0 || cpu.realtime_period().unwrap_or(0) > 0)
+    {
+        return Err(CgroupError::InvalidLimit("realtime limits are not supported on cgroup v2".into()));
     }
     if resources.block_io().as_ref().is_some_and(|io| io.leaf_weight().unwrap_or(0) > 0) {
         return Err(CgroupError::InvalidLimit("cannot set leaf_weight with cgroupv2".into()));
