@@ -34,7 +34,7 @@ pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<ExitStatus> {
     let socket = path(&args.console_socket)?;
     let pidfd_socket = path(&args.pidfd_socket)?;
     // What the caller leaked does not reach the container. Until here a path may have named it.
-    passed.cloexec_others()?;
+    passed.close_leaked()?;
     let mut foreground = if args.detach { None } else { Some(Foreground::prepare(terminal, false)?) };
     let request = ExecRequest {
         process,

@@ -42,7 +42,7 @@ pub fn make(global: &Global, args: &CreateArgs, detach: bool, subreaper: bool) -
     let socket = console_path.as_deref().map(connect).transpose()?;
     let pidfd_socket = pidfd_path.as_deref().map(connect).transpose()?;
     // What the caller leaked reaches neither the container nor a hook. Until here a path may have named it.
-    passed.cloexec_others()?;
+    passed.close_leaked()?;
     let mut foreground = if detach { None } else { Some(Foreground::prepare(terminal, subreaper)?) };
     let console: Option<&OwnedFd> = match &foreground {
         Some(foreground) => foreground.console(),

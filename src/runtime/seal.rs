@@ -23,6 +23,7 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
+use crate::cli::program_name;
 use crate::sys;
 
 const OVERLAYFS_MAGIC: FsType = FsType(0x794c_7630);
@@ -59,16 +60,19 @@ pub fn ensure(scratch: &Path) -> Result<(), SealError> {
         }
         // After execveat(2) it would be the number of the descriptor.
         sys::clone::set_process_name(c"rt");
+        tracing::debug!("{} exeseal: using /proc/self/exe clone", program_name());
         return Ok(());
     }
     let sealed = match overlay(scratch) {
-        Ok(file) => file,
+        Ok(file) => {
+            tracing::debug!("{} exeseal: using overlayfs for sealed /proc/self/exe", program_name());
+            file
+        }
         Err(error) => {
             tracing::debug!("no overlay view of the binary ({error}): copying it to memory");
             sealed_copy(binary).map_err(SealError::Copy)?
         }
     };
-    tracing::debug!("executing the sealed view of /proc/self/exe");
     let to_c = |value: std::ffi::OsString| CString::new(value.into_vec()).ok();
     let args: Vec<CString> = std::env::args_os().filter_map(to_c).collect();
     let host = host_binary();

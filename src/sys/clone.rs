@@ -94,8 +94,11 @@ pub fn relocate(fd: OwnedFd, number: u32) -> Result<OwnedFd, (io::Error, OwnedFd
     if fd.as_raw_fd() == number {
         return Ok(fd);
     }
-    // SAFETY: dup3 takes two integers. The owner of what had the number is not used any more, by the contract above.
-    if unsafe { libc::dup3(fd.as_raw_fd(), number, libc::O_CLOEXEC) } < 0 {
+    // SAFETY: the calls take integers. The owner of what had the number is not used any more, by the contract above.
+    // Not dup3(2): seccomp profiles know it less often, and one may be loaded by now.
+    if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0
+        || unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0
+    {
         return Err((io::Error::last_os_error(), fd));
     }
     // SAFETY: the number was just made a descriptor of its own.
@@ -131,4 +134,16 @@ pub fn pidfd_getfd(pidfd: impl AsFd, number: i32) -> io::Result<OwnedFd> {
 pub fn remove_variable(name: &str) {
     // SAFETY: rt has one thread, so nobody else reads the environment.
     unsafe { std::env::remove_var(name) };
+}
+
+/// Ends this process at a signal. Pid 1 of a namespace gets only those that it handles.
+pub fn end_on(signals: &[i32]) {
+    extern "C" fn end(signal: libc::c_int) {
+        // SAFETY: _exit is async-signal-safe and does not return.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    for signal in signals {
+        // SAFETY: the handler calls nothing but _exit.
+        unsafe { libc::signal(*signal, end as *const () as libc::sighandler_t) };
+    }
 }

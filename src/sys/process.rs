@@ -112,38 +112,27 @@ pub fn getcwd() -> Result<OsString> {
     Ok(OsString::from_vec(buffer))
 }
 
-/// What close_range(2) does with a descriptor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CloseRange {
-    /// Closes it at once.
-    Now,
-    /// Marks it close-on-exec.
-    OnExec,
-}
-
 /// close_range(2) from `first` to the last possible descriptor.
-pub fn close_range_from(first: u32, how: CloseRange) -> Result<()> {
-    let flags = match how {
-        CloseRange::Now => 0,
-        CloseRange::OnExec => libc::CLOSE_RANGE_CLOEXEC,
-    };
-    // SAFETY: no pointer is passed. With `Now` the caller gives up every descriptor from `first` on, which is
-    // done right before exec only.
+pub fn close_range_from(first: u32) -> Result<()> {
+    // SAFETY: no pointer is passed. The caller gives up every descriptor from `first` on, which is done right before
+    // exec only.
     checked(unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            libc::c_ulong::from(first),
-            libc::c_ulong::from(u32::MAX),
-            libc::c_ulong::from(flags),
-        )
+        libc::syscall(libc::SYS_close_range, libc::c_ulong::from(first), libc::c_ulong::from(u32::MAX), 0)
     })?;
     Ok(())
 }
 
 /// close(2) of a descriptor that is known by its number only.
 pub fn close_number(number: i32) -> Result<()> {
-    // SAFETY: used right before exec only, when no owner of the descriptor runs any more.
+    // SAFETY: used for what nothing here owns, or when no owner runs any more.
     if unsafe { libc::close(number) } == -1 { Err(Errno::last()) } else { Ok(()) }
+}
+
+/// Whether an open descriptor would survive exec.
+pub fn is_inheritable(number: i32) -> bool {
+    // SAFETY: F_GETFD touches no memory.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags != -1 && flags & libc::FD_CLOEXEC == 0
 }
 
 /// Sets or clears close-on-exec of a descriptor that is known by its number only. EBADF: it is not open.

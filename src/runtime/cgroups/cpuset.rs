@@ -12,8 +12,12 @@ const MEMS: &str = "cpuset.mems";
 /// Gives a new cgroup what is asked for and, where nothing is, what its parent has. Parents without a value get
 /// their own parent's first, up to the mount point, which always has one.
 pub(super) fn fill(dir: &Path, mount: &Path, cpu: Option<&LinuxCpu>, fresh: bool) -> Result<()> {
-    write(dir, cpu)?;
     let (cpus, mems) = asked(cpu);
+    // What is asked for must be a part of what the parent has.
+    if let Some(parent) = dir.parent().filter(|_| dir != mount && (cpus.is_some() || mems.is_some())) {
+        inherit(parent, mount, read(parent)?)?;
+    }
+    write(dir, cpu)?;
     if cpus.is_some() && mems.is_some() {
         return Ok(());
     }

@@ -23,7 +23,7 @@ use crate::runtime::seccomp::Filter;
 use crate::runtime::status::Status;
 use crate::runtime::store::in_user_namespace;
 use crate::runtime::validate::has_namespace;
-use crate::sys::clone::set_domain_name;
+use crate::sys::clone::{end_on, set_domain_name};
 
 /// What init is made of.
 #[derive(Debug)]
@@ -73,6 +73,8 @@ impl InitJob<'_> {
         }
         // Its end would be seen only with the exec.
         channel.close_in_child();
+        // `kill` of a created container ends it. The program gets the default actions again.
+        end_on(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]);
         let mut waiting = gate;
         let started = waiting.wait().map_err(Failure::from).and_then(|()| self.start_hooks(&environment));
         let (failure, report) = match started {
@@ -162,7 +164,9 @@ impl InitJob<'_> {
         let inside = hooks.and_then(|hooks| hooks.create_container().as_deref()).unwrap_or_default();
         if !inside.is_empty() {
             let state = self.state.at(Status::Creating, getpid().as_raw());
-            run_all(inside, &state, &HookRun { name: "createContainer", cwd: None, default_env: None })?;
+            // As in runc, whose hooks reach the root file system by relative paths.
+            let cwd = Some(self.rootfs);
+            run_all(inside, &state, &HookRun { name: "createContainer", cwd, default_env: None })?;
         }
         rootfs.pivot()?;
         cwd::create(self.process.cwd())?;

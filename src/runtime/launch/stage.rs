@@ -117,6 +117,7 @@ fn verify_maps(spec: &Spec) -> Result<(), Failure> {
 }
 
 fn enter_for_tenant(target: &OwnedFd, flags: CloneFlags, channel: &Channel) -> Result<(), Failure> {
+    tracing::debug!("nsexec container setup");
     if let Ok(mask) = affinity::current_mask() {
         tracing::debug!("nsexec-0[{}]: affinity: 0x{mask:x}", std::process::id());
     }

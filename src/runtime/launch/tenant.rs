@@ -39,6 +39,7 @@ impl TenantJob<'_> {
     fn prepare(&self, channel: &Channel) -> Result<Program, Failure> {
         // The parent's word: the limits of this process are set.
         channel.wait_for_answer()?;
+        tracing::debug!("child process in init()");
         setsid().map_err(call("setsid"))?;
         self.join_keyring()?;
         if let Some(socket) = self.console {
@@ -48,6 +49,7 @@ impl TenantJob<'_> {
         let mask = |process: &oci_spec::runtime::Process| process.user().umask();
         umask::apply_to_exec(mask(self.finish.process).or_else(|| container.and_then(mask)));
         self.finish.restrict()?;
+        tracing::debug!("setns_init: about to exec");
         let (program, _) = self.finish.become_user(channel, true)?;
         Ok(program)
     }

@@ -4,7 +4,7 @@
 use nix::errno::Errno;
 
 use super::reason::Reason;
-use crate::sys::process::{self as sys, CloseRange};
+use crate::sys::process as sys;
 
 const FIRST_EXTRA: u32 = 3;
 
@@ -64,42 +64,44 @@ impl Passed {
         Self { preserve: self.preserve.saturating_add(1), ..self }
     }
 
-    /// Marks everything else close-on-exec.
-    pub fn cloexec_others(self) -> Result<(), DescriptorError> {
-        close(self.first_own(), CloseRange::OnExec)
+    /// Closes what the caller leaked: everything else that was inherited. rt's own descriptors are close-on-exec, and
+    /// so cannot have been.
+    pub fn close_leaked(self) -> Result<(), DescriptorError> {
+        for number in open_from(self.first_own()).map_err(|errno| DescriptorError::Close(errno.into()))? {
+            if sys::is_inheritable(number) {
+                let _ = sys::close_number(number);
+            }
+        }
+        Ok(())
     }
 
     /// Closes everything else at once, as the last step before exec: a program path like /proc/self/fd/N must
     /// not find a file of the host (CVE-2024-21626).
     pub fn close_others(self) -> Result<(), DescriptorError> {
-        close(self.first_own(), CloseRange::Now)
+        close(self.first_own()).map_err(|errno| DescriptorError::Close(errno.into()))
     }
 }
 
-fn close(first: u32, how: CloseRange) -> Result<(), DescriptorError> {
-    match sys::close_range_from(first, how) {
-        // A kernel before 5.9, without the flag before 5.11, or a seccomp filter that is already loaded.
-        Err(Errno::ENOSYS | Errno::EINVAL | Errno::EPERM) => close_one_by_one(first, how),
-        result => result,
+fn close(first: u32) -> Result<(), Errno> {
+    if sys::close_range_from(first).is_ok() {
+        return Ok(());
     }
-    .map_err(|errno| DescriptorError::Close(errno.into()))
+    // A kernel before 5.9, or a seccomp filter that is already loaded, which may answer anything.
+    for number in open_from(first)? {
+        // EBADF: the descriptor that listed the folder is gone by now.
+        let _ = sys::close_number(number);
+    }
+    Ok(())
 }
 
-fn close_one_by_one(first: u32, how: CloseRange) -> Result<(), Errno> {
+/// The numbers of open descriptors from `first` on, and that of the folder read for it.
+fn open_from(first: u32) -> Result<Vec<i32>, Errno> {
     let folder = std::fs::read_dir("/proc/self/fd").map_err(|error| Reason::of(&error).0)?;
-    let numbers: Vec<i32> = folder
+    Ok(folder
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|number| u32::try_from(*number).is_ok_and(|number| number >= first))
-        .collect();
-    for number in numbers {
-        // EBADF: the descriptor that listed the folder is gone by now.
-        let _ = match how {
-            CloseRange::Now => sys::close_number(number),
-            CloseRange::OnExec => sys::set_cloexec(number, true),
-        };
-    }
-    Ok(())
+        .collect())
 }
 
 /// The number of descriptors that socket activation passed to this very process (sd_listen_fds(3)).

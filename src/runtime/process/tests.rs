@@ -308,10 +308,13 @@ fn only_passed_descriptors_survive() {
         let passed = Passed::from_caller(1).unwrap();
         assert_eq!(passed, Passed { listen: 0, preserve: 1 });
         let own = std::fs::File::open("/dev/null").unwrap().into_raw_fd();
-        passed.cloexec_others().unwrap();
+        let leaked = std::fs::File::open("/dev/null").unwrap().into_raw_fd();
+        crate::sys::process::set_cloexec(leaked, false).unwrap();
+        passed.close_leaked().unwrap();
         let cloexec =
             |number| call(libc::SYS_fcntl, [number, libc::F_GETFD.into(), 0, 0, 0, 0]).map(|flags| flags & 1);
         assert_eq!((cloexec(kept.into()), cloexec(own.into())), (Ok(0), Ok(1)));
+        assert_eq!(cloexec(leaked.into()), Err(nix::errno::Errno::EBADF));
         passed.close_others().unwrap();
         assert_eq!((cloexec(kept.into()), cloexec(own.into())), (Ok(0), Err(nix::errno::Errno::EBADF)));
         assert_eq!(
