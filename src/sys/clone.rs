@@ -94,11 +94,13 @@ pub fn relocate(fd: OwnedFd, number: u32) -> Result<OwnedFd, (io::Error, OwnedFd
     if fd.as_raw_fd() == number {
         return Ok(fd);
     }
-    // SAFETY: the calls take integers. The owner of what had the number is not used any more, by the contract above.
     // Not dup3(2): seccomp profiles know it less often, and one may be loaded by now.
-    if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0
-        || unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0
-    {
+    // SAFETY: dup2 takes integers. The owner of what had the number is not used any more, by the contract above.
+    if unsafe { libc::dup2(fd.as_raw_fd(), number) } < 0 {
+        return Err((io::Error::last_os_error(), fd));
+    }
+    // SAFETY: fcntl takes integers.
+    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
         return Err((io::Error::last_os_error(), fd));
     }
     // SAFETY: the number was just made a descriptor of its own.
