@@ -12,7 +12,7 @@ use super::cgroups::SubCgroups;
 use super::container::{Container, SECCOMP};
 use super::error::{Result, RuntimeError};
 use super::launch::{Finish, Launched, Service, TenantJob, launch_tenant};
-use super::process::affinity::ExecAffinity;
+use super::process::affinity::{ExecAffinity, current_mask};
 use super::process::descriptors::Passed;
 use super::process::{oom_score_adj, rlimits};
 use super::seccomp::Filter;
@@ -87,6 +87,9 @@ pub fn exec(container: &Container, request: &ExecRequest<'_>) -> Result<Launched
     let init_pid = Pid::from_raw(init.pid);
     // The stage inherits it, and is pinned before it does anything.
     affinity.apply_initial(0).map_err(RuntimeError::start)?;
+    if let Ok(mask) = current_mask() {
+        tracing::debug!("nsexec-0[{}]: affinity: 0x{mask:x}", std::process::id());
+    }
     let mut settle_stage = |stage: Pid| {
         container
             .cgroup()

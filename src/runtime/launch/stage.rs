@@ -12,7 +12,6 @@ use super::channel::{Answer, Channel, Request};
 use super::idmap::read_id_map;
 use super::namespaces::Plan;
 use super::{Failure, call};
-use crate::runtime::process::affinity;
 use crate::runtime::process::reason::Reason;
 use crate::sys::clone::{CloneOptions, clone_process, set_dumpable, setns};
 
@@ -118,9 +117,6 @@ fn verify_maps(spec: &Spec) -> Result<(), Failure> {
 
 fn enter_for_tenant(target: &OwnedFd, flags: CloneFlags, channel: &Channel) -> Result<(), Failure> {
     tracing::debug!("nsexec container setup");
-    if let Ok(mask) = affinity::current_mask() {
-        tracing::debug!("nsexec-0[{}]: affinity: 0x{mask:x}", std::process::id());
-    }
     // The parent's first word: this process is in its cgroup.
     channel.wait_for_answer()?;
     set_dumpable(false)?;
