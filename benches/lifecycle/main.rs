@@ -5,6 +5,7 @@
 
 mod lives;
 mod memory;
+mod seal;
 mod setting;
 mod table;
 
@@ -29,7 +30,8 @@ fn main() {
     let peaks = runtimes.iter().map(|r| memory::peak_of_create(&setting, r)).collect::<Vec<_>>();
     let smallest = runtimes.iter().map(|r| memory::smallest_limit(&setting, r)).collect::<Vec<_>>();
 
-    let text = table::render(&runtimes, &lives, &peaks, &smallest, rounds);
+    let mut text = table::render(&runtimes, &lives, &peaks, &smallest, rounds);
+    text += &table::seal(seal::cost(&setting, &runtimes[0], rounds));
     println!("{text}");
     if !args.iter().any(|a| a == "--dry-run") {
         table::write_into(std::path::Path::new(DOCUMENT), &text);

@@ -46,6 +46,15 @@ pub fn render(
     text
 }
 
+/// What sealing costs, as a sentence.
+pub fn seal(cost: Duration) -> String {
+    format!(
+        "\nThe protection of rt's binary against being overwritten from a container costs create, run and exec {:.2} ms each \
+         (a create that ends right after it, less a command that goes without).\n",
+        cost.as_secs_f64() * 1000.0
+    )
+}
+
 fn milliseconds(time: Duration) -> String {
     format!("{:.1}", time.as_secs_f64() * 1000.0)
 }
