@@ -31,9 +31,12 @@ pub struct TestMemoryArgs {
     /// prove the limit of this memory cgroup instead of a container's
     #[arg(long, value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
-    /// how memory is asked for; several may be given
+    /// how memory is used: all, or some of sequential, pattern, random, file, shm, mlock, fork (default: the first four)
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub strategy: Vec<String>,
+    /// where the strategy file writes, as the container sees it
+    #[arg(long, value_name = "DIR")]
+    pub file_dir: Option<PathBuf>,
     /// how much is asked for at a time, such as 1M
     #[arg(long, value_name = "SIZE")]
     pub step: Option<String>,

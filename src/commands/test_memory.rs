@@ -11,7 +11,7 @@ use super::proof_subject;
 use crate::cli::{Format, Global, TestMemoryArgs};
 use crate::exit::ExitStatus;
 use crate::log;
-use crate::proof::{self, Asked, Plan, Request, Sample, Strategy, Subject, Verdict};
+use crate::proof::{self, Asked, Decision, Plan, Reason, Request, Sample, Strategy, Subject, Verdict};
 use crate::report::proof as report;
 use crate::units::{MIB, Ram};
 
@@ -33,22 +33,41 @@ pub fn run(global: &Global, args: &TestMemoryArgs) -> anyhow::Result<ExitStatus>
     request.step_bytes = wanted.step_bytes;
     request.up_to_bytes = wanted.up_to_bytes;
     request.timeout = args.timeout;
+    request.file_dir.clone_from(&args.file_dir);
     request.allow_kill_container = args.allow_kill_container;
-    let mut worst = None;
-    for strategy in wanted.strategies {
-        request.strategy = strategy;
-        let verdict =
-            if args.dry_run { dry_run(&request, args.format)? } else { prove(&request, args.format)? };
-        worst = worse(worst, verdict);
-        if verdict == Some(Verdict::InitDied) {
-            break;
-        }
+    let verdicts = each(&mut request, &wanted.strategies, args)?;
+    if args.format == Format::Text && !args.dry_run && verdicts.len() > 1 {
+        super::print(&report::overall(&verdicts).unwrap_or_default())?;
     }
+    let worst = Verdict::worst(verdicts.into_iter().map(|(_, verdict)| verdict));
     Ok(worst.map_or(ExitStatus::SUCCESS, Verdict::exit))
 }
 
-fn worse(worst: Option<Verdict>, next: Option<Verdict>) -> Option<Verdict> {
-    [worst, next].into_iter().flatten().max_by_key(|verdict| verdict.severity())
+/// One strategy after the other, until one says what holds for all.
+fn each(
+    request: &mut Request,
+    strategies: &[Strategy],
+    args: &TestMemoryArgs,
+) -> anyhow::Result<Vec<(Strategy, Verdict)>> {
+    let mut verdicts = Vec::new();
+    for strategy in strategies {
+        request.strategy = *strategy;
+        let decision =
+            if args.dry_run { dry_run(request, args.format)? } else { Some(prove(request, args.format)?) };
+        let Some(decision) = decision else { continue };
+        verdicts.push((*strategy, decision.verdict));
+        let of_strategy = [Reason::MlockLimit, Reason::NoFolder].map(|reason| Some(reason.name()));
+        let of_all = match decision.verdict {
+            Verdict::InitDied | Verdict::Interrupted => true,
+            Verdict::NotEnforced => decision.reason == Some("limit-not-applied"),
+            Verdict::Refused => !of_strategy.contains(&decision.reason),
+            _ => false,
+        };
+        if of_all {
+            break;
+        }
+    }
+    Ok(verdicts)
 }
 
 /// The arguments in bytes and types; a mistake in them is exit 2.
@@ -121,17 +140,17 @@ fn subject(global: &Global, args: &TestMemoryArgs) -> anyhow::Result<(Subject, A
     }
 }
 
-fn dry_run(request: &Request, format: Format) -> anyhow::Result<Option<Verdict>> {
+fn dry_run(request: &Request, format: Format) -> anyhow::Result<Option<Decision>> {
     let assessment = proof::assess(request)?;
     let text = match format {
         Format::Text => report::dry_run(&assessment, request),
         Format::Json => serde_json::to_string(&report::DryRun::new(&assessment, request))? + "\n",
     };
     super::print(&text)?;
-    Ok(assessment.decision().map(|decision| decision.verdict))
+    Ok(assessment.decision())
 }
 
-fn prove(request: &Request, format: Format) -> anyhow::Result<Option<Verdict>> {
+fn prove(request: &Request, format: Format) -> anyhow::Result<Decision> {
     let mut view = View::new(request, format)?;
     let outcome = proof::prove(request, &mut |sample| view.show(sample))?;
     view.end();
@@ -143,7 +162,7 @@ fn prove(request: &Request, format: Format) -> anyhow::Result<Option<Verdict>> {
         Format::Json => serde_json::to_string(&outcome.record)? + "\n",
     };
     super::print(&text)?;
-    Ok(Some(outcome.decision.verdict))
+    Ok(outcome.decision)
 }
 
 /// How samples are shown while the proof runs.
@@ -221,13 +240,5 @@ mod tests {
     fn beside_a_pid_the_first_word_is_the_amount() {
         let args = TestMemoryArgs { pid: Some(1), container: Some("64".into()), ..Default::default() };
         assert_eq!(Wanted::read(&args).unwrap().target_bytes, Some(64 * MIB));
-    }
-
-    #[test]
-    fn the_worst_verdict_counts() {
-        let worst = worse(Some(Verdict::NotEnforced), Some(Verdict::Enforced));
-        assert_eq!(worst, Some(Verdict::NotEnforced));
-        assert_eq!(worse(worst, Some(Verdict::InitDied)), Some(Verdict::InitDied));
-        assert_eq!(worse(None, None), None);
     }
 }

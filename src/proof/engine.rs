@@ -15,6 +15,8 @@ use super::preflight;
 use super::record::Record;
 use super::refusal::{Reason, Refusal};
 use super::request::Request;
+use super::scratch::Scratch;
+use super::strategy::Strategy;
 use super::verdict::{Decision, Verdict, decide};
 use super::victims;
 use super::worker::Worker;
@@ -30,6 +32,8 @@ pub struct Assessment {
     pub not_applied: Option<NotApplied>,
     pub plan: Option<Plan>,
     pub refusals: Vec<Refusal>,
+    /// Where the `file` strategy writes.
+    pub scratch: Option<Scratch>,
 }
 
 impl Assessment {
@@ -78,9 +82,19 @@ fn assess_beside(request: &Request, reserved_bytes: u64) -> Result<Assessment, P
     let effective = facts.accounting.as_ref().and_then(Accounting::effective_limit);
     let not_applied =
         live.then(|| asked::compare(request.asked, effective, facts.host.page_size).err()).flatten();
-    let plan = Plan::make(&facts, request);
-    let refusals = preflight::refusals(&facts, request, plan.as_ref(), reserved_bytes);
-    Ok(Assessment { facts, not_applied, plan, refusals })
+    let mut plan = Plan::make(&facts, request);
+    let mut refusals = preflight::refusals(&facts, request, plan.as_ref(), reserved_bytes);
+    let mut scratch = None;
+    if let Some(plan) = plan.as_mut().filter(|plan| live && plan.strategy == Strategy::File) {
+        match Scratch::find(request.subject.init, request.file_dir.as_deref(), plan.ceiling_bytes) {
+            Ok(found) => {
+                plan.medium = Some(found.medium);
+                scratch = Some(found);
+            }
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    Ok(Assessment { facts, not_applied, plan, refusals, scratch })
 }
 
 /// Makes the proof: `see` is told every sample. The worker is gone when this returns, whatever happened.
@@ -100,13 +114,15 @@ pub fn prove(request: &Request, see: &mut dyn FnMut(&Sample)) -> Result<Outcome,
     }
     let mut record = Record::begin(request, &assessment.facts, assessment.plan.as_ref());
     record.refusals.clone_from(&assessment.refusals);
+    record.file_dir = assessment.scratch.as_ref().map(|scratch| scratch.path.clone());
     let dirs = &request.subject.record_dirs;
     let mut record_error = None;
     let decision = match (assessment.decision(), &assessment.plan, &assessment.facts.accounting) {
         (Some(decision), ..) => decision,
         (None, Some(plan), Some(accounting)) => {
             record_error = journal::append(dirs, &record).err();
-            match execute(request, plan.clone(), accounting, &mut record, see) {
+            let scratch = assessment.scratch.as_ref();
+            match execute(request, plan.clone(), accounting, scratch, &mut record, see) {
                 Ok(decision) => decision,
                 Err(e) => {
                     let failed = failure(&e);
@@ -169,6 +185,7 @@ struct Meters {
     before_high: u64,
     limit_bytes: u64,
     swap_room_bytes: u64,
+    resident: bool,
     limiter_cgroup: crate::cgroup::MemoryCgroup,
     worker: i32,
     allow_kill_container: bool,
@@ -195,7 +212,8 @@ impl Meters {
             before_swap: before.swap_bytes,
             before_high: before.high,
             limit_bytes: plan.limit_bytes.unwrap_or(u64::MAX),
-            swap_room_bytes: plan.swap_room_bytes,
+            swap_room_bytes: accounting.swap_room_bytes,
+            resident: plan.strategy.is_resident(),
             limiter_cgroup,
             worker,
             allow_kill_container: request.allow_kill_container,
@@ -229,7 +247,7 @@ impl Watched for Meters {
             return false;
         }
         let Ok(usage) = self.limiter.usage() else { return false };
-        let at_limit = touched + self.limit_bytes.saturating_sub(usage);
+        let at_limit = if self.resident { touched + self.limit_bytes.saturating_sub(usage) } else { 0 };
         let total = self.limit_bytes + self.swap_room_bytes;
         victims::candidates(&self.limiter_cgroup, Some(self.worker))
             .is_ok_and(|others| victims::endangered(&others, at_limit, total).is_some())
@@ -240,10 +258,12 @@ fn execute(
     request: &Request,
     mut plan: Plan,
     accounting: &Accounting,
+    scratch: Option<&Scratch>,
     record: &mut Record,
     see: &mut dyn FnMut(&Sample),
 ) -> Result<Decision, ProofError> {
-    let mut worker = Worker::spawn(&request.worker_program, plan.strategy, plan.ceiling_bytes)?;
+    let file = scratch.map(Scratch::file).transpose()?;
+    let mut worker = Worker::spawn(&request.worker_program, plan.strategy, plan.ceiling_bytes, file)?;
     let meters = Meters::open(request, &plan, accounting, worker.pid())?;
     worker.join(&accounting.location.dir)?;
     let before = meters.own.read()?;
@@ -323,7 +343,9 @@ fn side(
 fn resident(pid: i32) -> u64 {
     std::fs::read_to_string(format!("/proc/{pid}/status"))
         .ok()
-        .and_then(|status| hostmem::kib_field(&status, "RssAnon"))
+        .map(|status| {
+            ["RssAnon", "RssShmem"].iter().filter_map(|name| hostmem::kib_field(&status, name)).sum()
+        })
         .unwrap_or(0)
 }
 

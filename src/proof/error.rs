@@ -18,6 +18,8 @@ pub enum ProofError {
     Spawn { path: PathBuf, source: io::Error },
     #[error("cannot set up the observation of the worker: {what}")]
     Observe { what: &'static str, source: io::Error },
+    #[error("cannot make a file in '{}'", path.display())]
+    Scratch { path: PathBuf, source: io::Error },
     #[error("the worker could not {stage}")]
     Worker { stage: &'static str, source: io::Error },
     #[error("the worker did not come up within {seconds} s")]

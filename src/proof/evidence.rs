@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::worker::WorkerEnd;
+use super::worker::{Stage, WorkerEnd};
 use crate::cgroup::Counters;
 
 /// One look at the proof while it ran.
@@ -34,8 +34,8 @@ pub enum Stop {
     VictimUnsafe,
     /// The container's init ended.
     InitEnded,
-    /// The worker said that it failed (errno).
-    WorkerFailed { errno: i32 },
+    /// The worker said that it failed, at what and with which errno.
+    WorkerFailed { stage: Stage, errno: i32 },
 }
 
 /// The check after the first side: did usage rise by what was written?

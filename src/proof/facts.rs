@@ -6,6 +6,7 @@ use nix::unistd::Pid;
 
 use super::error::ProofError;
 use super::hostmem::Host;
+use super::lockable::lockable_bytes;
 use super::request::{Place, Status, Subject};
 use super::victims::{self, Candidate};
 use crate::cgroup::{
@@ -70,6 +71,8 @@ pub struct Facts {
     pub accounting: Option<Accounting>,
     /// The processes that the limiter's OOM killer could choose.
     pub candidates: Vec<Candidate>,
+    /// What this process may lock.
+    pub lockable_bytes: u64,
 }
 
 impl Facts {
@@ -82,6 +85,7 @@ impl Facts {
             init: None,
             accounting: None,
             candidates: Vec::new(),
+            lockable_bytes: 0,
         };
         let (Some(place), false) = (&subject.place, subject.status == Status::Stopped) else {
             return Ok(stopped(host));
@@ -105,7 +109,8 @@ impl Facts {
             Some(limiter) => victims::candidates(&limiter.cgroup, None)?,
             None => Vec::new(),
         };
-        Ok(Self { host, status, init: subject.init, accounting, candidates })
+        let lockable_bytes = lockable_bytes();
+        Ok(Self { host, status, init: subject.init, accounting, candidates, lockable_bytes })
     }
 }
 

@@ -58,9 +58,14 @@ fn read(path: &Path) -> Result<String, ProofError> {
 
 /// A `Name:   123 kB` field of /proc/meminfo or /proc/PID/status, in bytes.
 pub fn kib_field(text: &str, field: &str) -> Option<u64> {
+    let kib: u64 = self::field(text, field)?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+/// The first word of a `Name:\tvalue` field of such a file.
+pub fn field<'a>(text: &'a str, field: &str) -> Option<&'a str> {
     let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib * 1024)
+    line.split_whitespace().next()
 }
 
 #[cfg(test)]

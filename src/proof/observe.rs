@@ -113,7 +113,7 @@ impl Observer {
                         self.sample(worker, watched, see)?;
                         return Ok(Stop::Filled);
                     }
-                    Ok(Reply::Failed(_, errno)) => return Ok(Stop::WorkerFailed { errno }),
+                    Ok(Reply::Failed(stage, errno)) => return Ok(Stop::WorkerFailed { stage, errno }),
                     // Closed: its death shows on the pidfd in a moment.
                     _ => return Ok(self.await_end(worker)),
                 }

@@ -4,6 +4,7 @@ use super::facts::{Accounting, Facts};
 use super::plan::Plan;
 use super::refusal::{Reason, Refusal};
 use super::request::{Asked, Request, Status};
+use super::strategy::Strategy;
 use super::victims;
 use crate::units::Mib;
 
@@ -24,6 +25,7 @@ pub fn refusals(facts: &Facts, request: &Request, plan: Option<&Plan>, reserved_
             found.extend(at_the_limit(facts, accounting, plan));
         }
     }
+    found.extend(mlock_limit(facts, plan));
     found.retain(|refusal| !(request.allow_kill_container && refusal.reason.overridable()));
     found
 }
@@ -118,6 +120,21 @@ fn limited_above(accounting: &Accounting, request: &Request, plan: &Plan) -> Opt
     Some(Refusal::new(Reason::LimitedAbove, sentence, hint))
 }
 
+fn mlock_limit(facts: &Facts, plan: &Plan) -> Option<Refusal> {
+    let too_much = plan.strategy == Strategy::Mlock && plan.ceiling_bytes > facts.lockable_bytes;
+    too_much.then(|| {
+        Refusal::new(
+            Reason::MlockLimit,
+            format!(
+                "the proof locks up to {}, and this caller may lock {}",
+                Mib(plan.ceiling_bytes),
+                Mib(facts.lockable_bytes)
+            ),
+            "run with CAP_IPC_LOCK, or raise the limit of locked memory (ulimit -l)",
+        )
+    })
+}
+
 /// Dangers of an OOM kill itself.
 fn at_the_limit(facts: &Facts, accounting: &Accounting, plan: &Plan) -> Vec<Refusal> {
     let mut found = Vec::new();
@@ -137,8 +154,9 @@ fn at_the_limit(facts: &Facts, accounting: &Accounting, plan: &Plan) -> Vec<Refu
         ));
     }
     if let Some(limit) = plan.limit_bytes {
-        let worker = plan.predicted_bytes.unwrap_or(0);
-        if let Some(other) = victims::endangered(&facts.candidates, worker, limit + plan.swap_room_bytes) {
+        let worker = if plan.strategy.is_resident() { plan.predicted_bytes.unwrap_or(0) } else { 0 };
+        let total = limit.saturating_add(accounting.swap_room_bytes);
+        if let Some(other) = victims::endangered(&facts.candidates, worker, total) {
             found.push(victim_unsafe(other));
         }
     }

@@ -11,6 +11,7 @@ use super::hostmem::Host;
 use super::plan::Plan;
 use super::refusal::Refusal;
 use super::request::{Request, Trigger};
+use super::scratch::Medium;
 use super::strategy::Strategy;
 use super::verdict::Decision;
 use super::worker::WorkerEnd;
@@ -63,6 +64,12 @@ pub struct Record {
     pub cgroup: Option<CgroupRecord>,
     pub host: Host,
     pub strategy: Strategy,
+    /// The folder of the `file` strategy, as the container sees it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub file_dir: Option<PathBuf>,
+    /// Whether that is on a disk or in memory.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub medium: Option<Medium>,
     pub step_bytes: u64,
     /// What was asked for as the limit; `None` for none or not known.
     pub asked_limit_bytes: Option<u64>,
@@ -118,6 +125,8 @@ impl Record {
             }),
             host: facts.host.clone(),
             strategy: request.strategy,
+            file_dir: None,
+            medium: plan.and_then(|p| p.medium),
             step_bytes: plan.map_or(request.step_bytes, |p| p.step_bytes),
             asked_limit_bytes: match request.asked {
                 super::request::Asked::Limited(bytes) => Some(bytes),

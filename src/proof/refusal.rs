@@ -26,6 +26,8 @@ pub enum Reason {
     LimitedAbove,
     /// Memory cannot be locked by this caller.
     MlockLimit,
+    /// No folder takes the file of the `file` strategy.
+    NoFolder,
     /// Another proof of the same cgroup is running.
     Busy,
 }
@@ -43,6 +45,7 @@ impl Reason {
             Self::OomDisabled => "oom-disabled",
             Self::LimitedAbove => "limited-above",
             Self::MlockLimit => "mlock-limit",
+            Self::NoFolder => "no-folder",
             Self::Busy => "busy",
         }
     }

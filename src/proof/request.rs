@@ -95,6 +95,8 @@ pub struct Request {
     /// Bytes to write; `None` crosses the limit.
     pub target_bytes: Option<u64>,
     pub strategy: Strategy,
+    /// Where the `file` strategy writes, as the container sees it; `None` for the usual folders.
+    pub file_dir: Option<PathBuf>,
     pub step_bytes: u64,
     /// `None`: scaled by the size and the CPU limit.
     pub timeout: Option<Duration>,
@@ -116,6 +118,7 @@ impl Request {
             asked,
             target_bytes: None,
             strategy: Strategy::Sequential,
+            file_dir: None,
             step_bytes: MIB,
             timeout: None,
             up_to_bytes: None,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::{Evidence, Stop, WithinCheck};
 use super::plan::{BROKEN_MARGIN_BYTES, Plan};
-use super::worker::WorkerEnd;
+use super::worker::{Stage, WorkerEnd};
 use crate::exit::ExitStatus;
 use crate::units::Mib;
 
@@ -107,9 +107,15 @@ impl Verdict {
         }
     }
 
-    /// How bad it is, for the worst of several: a lost container, a broken limit, a failure of the prover, no
+    /// The worst of several; of equally bad ones the first.
+    pub fn worst(verdicts: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let worse = |worst: Self, next: Self| if next.severity() > worst.severity() { next } else { worst };
+        verdicts.into_iter().reduce(worse)
+    }
+
+    /// How bad it is: a lost container, a broken limit, a failure of the prover, no
     /// conclusion, a refusal, all well.
-    pub fn severity(self) -> u8 {
+    fn severity(self) -> u8 {
         match self.exit() {
             ExitStatus::INIT_DIED => 5,
             ExitStatus::FAILURE => 4,
@@ -158,11 +164,7 @@ pub fn decide(plan: &Plan, evidence: &Evidence) -> Decision {
     match evidence.stop {
         Stop::InitEnded => init_died(evidence),
         Stop::WorkerEnded => worker_ended(plan, evidence),
-        Stop::WorkerFailed { errno } => Decision::new(
-            Verdict::ProverFailed,
-            Some("worker-failed"),
-            format!("the worker failed after {} (errno {errno})", Mib(evidence.touched_bytes)),
-        ),
+        Stop::WorkerFailed { stage, errno } => worker_failed(evidence, stage, errno),
         Stop::Filled => survived(plan, evidence),
         Stop::Throttled => throttled(plan, evidence),
         Stop::Deadline if evidence.high_hits() > 0 && plan.high_bytes.is_some() => throttled(plan, evidence),
@@ -191,6 +193,16 @@ pub fn decide(plan: &Plan, evidence: &Evidence) -> Decision {
         )
         .hint("lower its oom_score_adj to 0, or risk the container with --allow-kill-container"),
     }
+}
+
+fn worker_failed(evidence: &Evidence, stage: Stage, errno: i32) -> Decision {
+    let cause = match errno {
+        0 => String::new(),
+        errno => format!(": {}", std::io::Error::from_raw_os_error(errno)),
+    };
+    let sentence =
+        format!("the worker could not {} after {}{cause}", stage.words(), Mib(evidence.touched_bytes));
+    Decision::new(Verdict::ProverFailed, Some("worker-failed"), sentence)
 }
 
 fn init_died(evidence: &Evidence) -> Decision {
@@ -271,7 +283,8 @@ fn oom_killed(plan: &Plan, evidence: &Evidence) -> Decision {
             format!("OOM-killed after {touched} without a limit"),
         );
     };
-    if evidence.touched_bytes > limit + evidence.swapped_bytes + BROKEN_MARGIN_BYTES {
+    let held = limit + evidence.swapped_bytes + BROKEN_MARGIN_BYTES;
+    if !plan.on_disk() && evidence.touched_bytes > held {
         return Decision::new(
             Verdict::NotEnforced,
             Some("killed-late"),
@@ -310,6 +323,9 @@ fn survived(plan: &Plan, evidence: &Evidence) -> Decision {
             format!("{touched} written and accounted below the limit of {}", Mib(limit)),
         );
     }
+    if plan.on_disk() {
+        return through_page_cache(limit, evidence);
+    }
     if evidence.swapped_bytes > 0 {
         return Decision::new(
             Verdict::SpilledToSwap,
@@ -335,6 +351,40 @@ fn survived(plan: &Plan, evidence: &Evidence) -> Decision {
         Mib(plan.predicted_bytes.unwrap_or(0)),
         Mib(limit + BROKEN_MARGIN_BYTES)
     ))
+}
+
+/// More than the limit went into files on a disk; what matters is what the kernel kept of it.
+fn through_page_cache(limit: u64, evidence: &Evidence) -> Decision {
+    let touched = Mib(evidence.touched_bytes);
+    let highest = evidence.samples.iter().map(|sample| sample.usage_bytes).max().unwrap_or(0);
+    let (verdict, reason, sentence) = if highest > limit.saturating_add(BROKEN_MARGIN_BYTES) {
+        (
+            Verdict::NotEnforced,
+            Some("limit-exceeded"),
+            format!(
+                "{touched} went through the page cache, and usage rose to {} above {}",
+                Mib(highest),
+                Mib(limit)
+            ),
+        )
+    } else if evidence.limiter_hits > 0 {
+        (
+            Verdict::HeldByReclaim,
+            None,
+            format!(
+                "{touched} went through the page cache, and the limit of {} held: {} in use at most",
+                Mib(limit),
+                Mib(highest)
+            ),
+        )
+    } else {
+        (
+            Verdict::TooClose,
+            Some("cache-not-kept"),
+            format!("{touched} went through the page cache, and usage never came to {}", Mib(limit)),
+        )
+    };
+    Decision::new(verdict, reason, sentence)
 }
 
 fn throttled(plan: &Plan, evidence: &Evidence) -> Decision {

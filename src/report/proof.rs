@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::proof::plan::Expectation;
 use crate::proof::record::CgroupRecord;
+use crate::proof::scratch::Scratch;
 use crate::proof::{Assessment, Outcome, Plan, Refusal, Request, Sample, Strategy, Verdict};
 use crate::units::Mib;
 
@@ -13,7 +14,7 @@ use crate::units::Mib;
 pub fn heading(assessment: &Assessment, request: &Request) -> String {
     let mut text = place(assessment, request);
     if let Some(plan) = &assessment.plan {
-        let _ = writeln!(text, "{}", intention(plan));
+        let _ = writeln!(text, "{}", intention(plan, assessment.scratch.as_ref()));
     }
     text
 }
@@ -35,12 +36,21 @@ fn place(assessment: &Assessment, request: &Request) -> String {
     )
 }
 
-fn intention(plan: &Plan) -> String {
-    let amount = format!("writing {} ({})", Mib(plan.target_bytes), plan.strategy);
+fn intention(plan: &Plan, scratch: Option<&Scratch>) -> String {
+    let how = match scratch {
+        None => plan.strategy.to_string(),
+        Some(scratch) => {
+            let whose = if scratch.on_host { " of the host" } else { "" };
+            let medium = if plan.on_disk() { "on a disk" } else { "on tmpfs" };
+            format!("{} in {}{whose}, {medium}", plan.strategy, scratch.path.display())
+        }
+    };
+    let amount = format!("writing {} ({how})", Mib(plan.target_bytes));
     let predicted = Mib(plan.predicted_bytes.unwrap_or(0));
     match plan.expectation() {
         Expectation::Survives => format!("{amount}: it should fit"),
         Expectation::Killed => format!("{amount}: the limit should kill at {predicted}"),
+        Expectation::Reclaimed => format!("{amount}: at {predicted} page cache should be given back"),
         Expectation::Swaps => format!("{amount}: beyond {predicted} it should go to swap"),
         Expectation::Throttled => {
             format!("{amount}: memory.high of {} should hold it back", Mib(plan.high_bytes.unwrap_or(0)))
@@ -97,6 +107,13 @@ pub fn conclusion(outcome: &Outcome) -> String {
         let _ = writeln!(text, "hint: {hint}");
     }
     text
+}
+
+/// The last line of several proofs: how each ended, and what that makes.
+pub fn overall(outcomes: &[(Strategy, Verdict)]) -> Option<String> {
+    let worst = Verdict::worst(outcomes.iter().map(|(_, verdict)| *verdict))?;
+    let each: Vec<_> = outcomes.iter().map(|(strategy, verdict)| format!("{strategy} {verdict}")).collect();
+    Some(format!("overall: {worst} ({})\n", each.join(", ")))
 }
 
 fn numbers(outcome: &Outcome) -> Option<String> {

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 
-/// Private anonymous memory of a fixed length, zero until written, never in huge pages.
+/// Anonymous memory of a fixed length, zero until written, never in huge pages.
 #[derive(Debug)]
 pub struct Region {
     start: NonNull<u8>,
@@ -16,10 +16,19 @@ pub struct Region {
 }
 
 impl Region {
-    /// Maps `length` bytes; none of them is charged before it is written.
+    /// Maps `length` private bytes; none of them is charged before it is written.
     pub fn new(length: usize) -> io::Result<Self> {
+        Self::map(length, MapFlags::MAP_PRIVATE)
+    }
+
+    /// Maps `length` bytes of shared memory, which the kernel accounts as tmpfs.
+    pub fn shared(length: usize) -> io::Result<Self> {
+        Self::map(length, MapFlags::MAP_SHARED)
+    }
+
+    fn map(length: usize, sharing: MapFlags) -> io::Result<Self> {
         let length = NonZeroUsize::new(length).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+        let flags = sharing | MapFlags::MAP_NORESERVE;
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of this program.
         let start =
             unsafe { mmap_anonymous(None, length, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, flags)? };
@@ -27,6 +36,16 @@ impl Region {
         // huge pages answers EINVAL, and then there is nothing to switch off.
         let _ = unsafe { madvise(start, length.get(), MmapAdvise::MADV_NOHUGEPAGE) };
         Ok(Self { start: start.cast(), length })
+    }
+
+    /// Has the kernel keep each page out of swap from the moment it is written (mlock2(2), Linux 4.4). The whole
+    /// length counts against RLIMIT_MEMLOCK, unless the caller has CAP_IPC_LOCK.
+    pub fn lock_on_fault(&self) -> io::Result<()> {
+        // SAFETY: the range is exactly the mapping of this value; locking changes no contents.
+        let result = unsafe {
+            nix::libc::mlock2(self.start.as_ptr().cast(), self.length.get(), nix::libc::MLOCK_ONFAULT)
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// The memory itself. Pages nobody wrote read as zero.
@@ -112,6 +131,28 @@ mod tests {
         assert_eq!(region.bytes()[8191], 7);
         assert!(region.populate(0, 12_288).is_err());
         assert!(Region::new(0).is_err());
+    }
+
+    #[test]
+    fn a_locked_region_is_not_charged_before_it_is_written() {
+        let locked = || {
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let line = status.lines().find(|line| line.starts_with("VmLck:")).unwrap().to_owned();
+            line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+        };
+        let mut region = Region::new(16 * 4096).unwrap();
+        region.lock_on_fault().unwrap();
+        assert!(locked() >= 64, "the address range counts");
+        region.populate(0, 4096).unwrap();
+        assert_eq!(region.bytes()[0], 0);
+    }
+
+    #[test]
+    fn a_shared_region_is_written_like_any_other() {
+        let mut region = Region::shared(8192).unwrap();
+        region.populate(0, 8192).unwrap();
+        region.bytes()[8191] = 9;
+        assert_eq!(region.bytes()[8191], 9);
     }
 
     #[test]

@@ -6,3 +6,4 @@ mod cgroup;
 mod kills;
 mod outcomes;
 mod refusals;
+mod strategies;

@@ -55,6 +55,7 @@ fn facts() -> Facts {
             cpu_share: None,
         }),
         candidates: Vec::new(),
+        lockable_bytes: u64::MAX,
     }
 }
 
@@ -152,7 +153,7 @@ fn a_group_kill_is_refused_unless_allowed_or_not_reached() {
 fn a_likelier_victim_is_refused() {
     let init = |mib, adj| {
         with(move |f, a| {
-            f.candidates = vec![Candidate { pid: 7, bytes: mib * MIB, oom_score_adj: adj }];
+            f.candidates = vec![Candidate { pid: 7, parent: 0, bytes: mib * MIB, oom_score_adj: adj }];
             a.counters.usage_bytes = mib * MIB;
         })
     };
@@ -204,4 +205,13 @@ fn every_refusal_says_what_can_be_done() {
     assert_eq!(all.len(), 4);
     assert!(all.iter().all(|r| r.hint.is_some() && !r.sentence.ends_with('.')));
     assert!(!Path::new("/nowhere").exists());
+}
+
+#[test]
+fn memory_is_locked_only_where_the_caller_may() {
+    let asking = Request { strategy: Strategy::Mlock, ..request() };
+    assert_eq!(reasons(&facts(), &asking), []);
+    let bounded = Facts { lockable_bytes: 8 * MIB, ..facts() };
+    assert_eq!(reasons(&bounded, &asking), [Reason::MlockLimit]);
+    assert_eq!(reasons(&bounded, &request()), [], "other strategies lock nothing");
 }

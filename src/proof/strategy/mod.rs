@@ -1,12 +1,22 @@
-//! Ways to use memory. Each is one file with a [`Fill`]; the worker drives it and never knows which it is.
+//! Ways to use memory. Each is a [`Fill`]; the worker drives it and never knows which it is.
 
 use std::fmt;
+use std::fs::File;
 use std::io;
 use std::str::FromStr;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
-mod sequential;
+use crate::sys::memory::Region;
+
+mod file;
+pub mod fork;
+mod mapped;
+mod pattern;
+mod random;
+
+use mapped::{Constant, Mapped};
 
 /// The strategies by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -14,27 +24,64 @@ mod sequential;
 pub enum Strategy {
     /// Anonymous memory, written from the first byte to the last.
     Sequential,
+    /// Anonymous memory, each word told by its address, and read back.
+    Pattern,
+    /// Anonymous memory that cannot be compressed or merged.
+    Random,
+    /// Page cache of a file that has no name: reclaimed on a disk, kept on tmpfs.
+    File,
+    /// Shared memory.
+    Shm,
+    /// Anonymous memory that cannot be swapped out.
+    Mlock,
+    /// Anonymous memory of many processes together.
+    Fork,
 }
 
 impl Strategy {
     /// All strategies there are.
-    pub const ALL: [Self; 1] = [Self::Sequential];
+    pub const ALL: [Self; 7] =
+        [Self::Sequential, Self::Pattern, Self::Random, Self::File, Self::Shm, Self::Mlock, Self::Fork];
 
     /// What `test-memory` does when no strategy is named, in this order.
-    pub const DEFAULT: [Self; 1] = [Self::Sequential];
+    pub const DEFAULT: [Self; 4] = [Self::Sequential, Self::Pattern, Self::Random, Self::File];
 
     /// The name on the command line and in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sequential => "sequential",
+            Self::Pattern => "pattern",
+            Self::Random => "random",
+            Self::File => "file",
+            Self::Shm => "shm",
+            Self::Mlock => "mlock",
+            Self::Fork => "fork",
         }
     }
 
-    /// Makes ready to use up to `bytes`, charging none of them yet. Runs in the worker before it joins.
-    pub fn prepare(self, bytes: usize) -> io::Result<Box<dyn Fill>> {
-        match self {
-            Self::Sequential => Ok(Box::new(sequential::Sequential::new(bytes)?)),
-        }
+    /// True where the worker itself holds the memory: the kernel then weighs it by what it wrote.
+    pub fn is_resident(self) -> bool {
+        !matches!(self, Self::File | Self::Fork)
+    }
+
+    /// Makes ready to use up to `bytes`, charging none of them yet. Runs in the worker before it joins, with the
+    /// prover's capabilities still. `file` is what [`Strategy::File`] writes to.
+    pub fn prepare(self, bytes: usize, file: Option<File>) -> io::Result<Box<dyn Fill>> {
+        Ok(match self {
+            Self::Sequential => Box::new(Mapped::new(Region::new(bytes)?, Constant)),
+            Self::Pattern => Box::new(Mapped::new(Region::new(bytes)?, pattern::Words)),
+            Self::Random => Box::new(Mapped::new(Region::new(bytes)?, random::Noise::seeded()?)),
+            Self::File => Box::new(file::InFile::new(file.ok_or(io::ErrorKind::InvalidInput)?)),
+            Self::Shm => Box::new(Mapped::new(Region::shared(bytes)?, Constant)),
+            Self::Mlock => {
+                let region = Region::new(bytes)?;
+                let (_, hard) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+                setrlimit(Resource::RLIMIT_MEMLOCK, hard, hard)?;
+                region.lock_on_fault()?;
+                Box::new(Mapped::new(region, Constant))
+            }
+            Self::Fork => Box::new(fork::Family::new(bytes)?),
+        })
     }
 }
 
@@ -46,7 +93,7 @@ impl fmt::Display for Strategy {
 
 /// A name that no strategy has.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("'{name}' is no strategy: expected {}", Strategy::ALL.map(Strategy::name).join(", "))]
+#[error("'{name}' is no strategy: expected all, {}", Strategy::ALL.map(Strategy::name).join(", "))]
 pub struct UnknownStrategy {
     pub name: String,
 }
@@ -79,6 +126,10 @@ mod tests {
     use super::*;
     use std::cell::Cell;
 
+    fn prepared(strategy: Strategy, bytes: usize) -> Box<dyn Fill> {
+        strategy.prepare(bytes, tempfile::tempfile().ok()).unwrap()
+    }
+
     #[test]
     fn each_strategy_parses_as_its_own_name() {
         for strategy in Strategy::ALL {
@@ -89,8 +140,9 @@ mod tests {
 
     #[test]
     fn each_strategy_tells_how_far_it_is() {
-        for strategy in Strategy::ALL {
-            let mut fill = strategy.prepare(64 * 4096).unwrap();
+        // A child of fork tells in shared memory only, which its own tests look at.
+        for strategy in Strategy::ALL.into_iter().filter(|s| *s != Strategy::Fork) {
+            let mut fill = prepared(strategy, 64 * 4096);
             let seen = Cell::new(0);
             fill.extend(0, 32 * 4096, false, &|end| seen.set(end)).unwrap();
             assert_eq!(seen.get(), 32 * 4096, "{strategy}");
@@ -102,5 +154,10 @@ mod tests {
             assert_eq!(seen.get(), 64 * 4096, "{strategy}");
             fill.verify(64 * 4096).unwrap();
         }
+    }
+
+    #[test]
+    fn a_file_strategy_needs_its_file() {
+        assert!(Strategy::File.prepare(4096, None).is_err());
     }
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::cgroup::Counters;
+use crate::proof::Sample;
+use crate::proof::scratch::Medium;
 use crate::proof::strategy::Strategy;
+use crate::proof::worker::Stage;
 use crate::units::MIB;
 
 const LIMIT: u64 = 64 * MIB;
@@ -12,6 +15,7 @@ const LIMIT: u64 = 64 * MIB;
 fn plan(target: u64) -> Plan {
     let mut plan = Plan {
         strategy: Strategy::Sequential,
+        medium: None,
         step_bytes: MIB,
         target_bytes: target,
         ceiling_bytes: target,
@@ -55,6 +59,28 @@ fn lived(touched: u64) -> Evidence {
 
 fn stopped(stop: Stop) -> Evidence {
     Evidence { stop, ..lived(10 * MIB) }
+}
+
+/// A run of the `file` strategy on a disk, with this usage at most.
+fn cached(touched: u64, highest: u64) -> (Plan, Evidence) {
+    let mut plan = plan(touched);
+    (plan.strategy, plan.medium) = (Strategy::File, Some(Medium::Disk));
+    let samples = vec![Sample { at_us: 1, touched_bytes: touched, usage_bytes: highest }];
+    (plan, Evidence { samples, limiter_hits: 9, ..lived(touched) })
+}
+
+#[test]
+fn page_cache_is_held_by_reclaim_where_the_limit_was_hit_and_held() {
+    let (plan, evidence) = cached(80 * MIB, LIMIT);
+    assert_eq!(verdict(&plan, &evidence), (Verdict::HeldByReclaim, None));
+    let (plan, evidence) = cached(80 * MIB, LIMIT + 3 * MIB);
+    assert_eq!(verdict(&plan, &evidence), (Verdict::NotEnforced, Some("limit-exceeded")));
+    let (plan, evidence) = cached(80 * MIB, 30 * MIB);
+    let never_hit = Evidence { limiter_hits: 0, ..evidence };
+    assert_eq!(verdict(&plan, &never_hit), (Verdict::TooClose, Some("cache-not-kept")));
+    let (plan, _) = cached(80 * MIB, LIMIT);
+    assert_eq!(verdict(&plan, &killed(75 * MIB)).0, Verdict::Enforced, "reclaim gave some back first");
+    assert_eq!(verdict(&plan, &killed(20 * MIB)).0, Verdict::KilledEarly);
 }
 
 fn verdict(plan: &Plan, evidence: &Evidence) -> (Verdict, Option<&'static str>) {
@@ -163,7 +189,7 @@ fn each_way_to_stop_has_its_verdict() {
     assert_eq!(verdict(&plan, &stopped(Stop::Throttled)).0, Verdict::Throttled);
     assert_eq!(verdict(&plan, &stopped(Stop::Interrupted)).0, Verdict::Interrupted);
     assert_eq!(verdict(&plan, &stopped(Stop::VictimUnsafe)), (Verdict::Refused, Some("victim-unsafe")));
-    let failed = stopped(Stop::WorkerFailed { errno: 12 });
+    let failed = stopped(Stop::WorkerFailed { stage: Stage::Fill, errno: 12 });
     assert_eq!(verdict(&plan, &failed), (Verdict::ProverFailed, Some("worker-failed")));
     let exited = Evidence { worker_end: WorkerEnd::Exit(0), ..killed(MIB) };
     assert_eq!(verdict(&plan, &exited).0, Verdict::ProverFailed);
@@ -189,7 +215,7 @@ fn every_evidence_has_a_verdict() {
         Stop::Interrupted,
         Stop::VictimUnsafe,
         Stop::InitEnded,
-        Stop::WorkerFailed { errno: 0 },
+        Stop::WorkerFailed { stage: Stage::Verify, errno: 0 },
     ];
     let ends = [WorkerEnd::Exit(0), WorkerEnd::Exit(1), WorkerEnd::Signal(9), WorkerEnd::Signal(11)];
     let amounts = [0, MIB, LIMIT, u64::MAX / 4];
@@ -224,4 +250,13 @@ fn names_are_unique_and_what_json_has() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), Verdict::ALL.len());
+}
+
+#[test]
+fn the_worst_verdict_counts() {
+    use Verdict::{Enforced, InitDied, NotEnforced, WithinLimit};
+    assert_eq!(Verdict::worst([NotEnforced, Enforced]), Some(NotEnforced));
+    assert_eq!(Verdict::worst([NotEnforced, InitDied, Enforced]), Some(InitDied));
+    assert_eq!(Verdict::worst([Enforced, WithinLimit]), Some(Enforced), "of equally good ones the first");
+    assert_eq!(Verdict::worst([]), None);
 }

@@ -2,12 +2,13 @@
 //! into the container's cgroup, and each page it touches is charged there.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use caps::CapSet;
+use caps::{CapSet, Capability, CapsHashSet};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
@@ -72,14 +73,19 @@ type Staged<T> = Result<T, (Stage, io::Error)>;
 /// Makes this process the one the kernel kills first, and a harmless one.
 fn set_up(arguments: &Arguments) -> Staged<(Box<dyn Fill>, SharedPage)> {
     let at = |stage| move |error: io::Error| (stage, error);
-    // First of all: from here on the kernel prefers this process to any other of the container.
+    let strategy = arguments.strategy;
+    let needed = (strategy == Strategy::Mlock).then_some(Capability::CAP_IPC_LOCK);
+    // First of all: written with CAP_SYS_RESOURCE, the score below would be a floor that nothing could lower again.
+    keep_capabilities(needed).map_err(at(Stage::Capabilities))?;
+    // From here on the kernel prefers this process to any other of the container.
     std::fs::write("/proc/self/oom_score_adj", "1000").map_err(at(Stage::OomScore))?;
     isolate(arguments.parent).map_err(at(Stage::Isolate))?;
-    drop_capabilities().map_err(at(Stage::Capabilities))?;
     let page = SharedPage::map(io::stdout()).map_err(at(Stage::Progress))?;
     // Touched here, so that this process's page tables for it are charged before it joins.
     page.cells()[TOUCHED_CELL].store(0, Ordering::Release);
-    let fill = arguments.strategy.prepare(arguments.bytes).map_err(at(Stage::Prepare))?;
+    let file = (strategy == Strategy::File).then(written_file).transpose().map_err(at(Stage::Prepare))?;
+    let fill = strategy.prepare(arguments.bytes, file).map_err(at(Stage::Prepare))?;
+    keep_capabilities(None).map_err(at(Stage::Capabilities))?;
     Ok((fill, page))
 }
 
@@ -101,11 +107,21 @@ fn isolate(parent: Pid) -> io::Result<()> {
     })
 }
 
-fn drop_capabilities() -> io::Result<()> {
-    for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
-        caps::clear(None, set).map_err(|_| io::Error::from(io::ErrorKind::PermissionDenied))?;
+/// Gives up every capability but the one that is needed, as far as this process has it.
+fn keep_capabilities(needed: Option<Capability>) -> io::Result<()> {
+    let denied = |_| io::Error::from(io::ErrorKind::PermissionDenied);
+    let permitted = caps::read(None, CapSet::Permitted).map_err(denied)?;
+    let kept: CapsHashSet = needed.into_iter().filter(|capability| permitted.contains(capability)).collect();
+    caps::clear(None, CapSet::Ambient).map_err(denied)?;
+    for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+        caps::set(None, set, &kept).map_err(denied)?;
     }
     Ok(())
+}
+
+/// The file that the `file` strategy writes to: the prover hands it down as stderr.
+fn written_file() -> io::Result<File> {
+    io::stderr().as_fd().try_clone_to_owned().map(File::from)
 }
 
 /// Stays on one CPU, so that one batch of charges is in play. Done after joining: a v2 cgroup's cpuset counts.

@@ -26,6 +26,9 @@ use crate::sys::worker::{pidfd_open, pidfd_send_signal};
 /// How long a worker may take to say that it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long the children of a worker that has ended may take to be gone: they are killed when it ends.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+
 /// How a worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -56,13 +59,19 @@ pub struct Worker {
 
 impl Worker {
     /// Starts `program __worker …` for up to `bytes` and waits until it is ready, in the caller's own cgroup still.
-    pub fn spawn(program: &Path, strategy: Strategy, bytes: u64) -> Result<Self, ProofError> {
+    /// `file` is what [`Strategy::File`] writes to; the caller keeps no copy of it.
+    pub fn spawn(
+        program: &Path,
+        strategy: Strategy,
+        bytes: u64,
+        file: Option<File>,
+    ) -> Result<Self, ProofError> {
         let setup = |what| move |source: io::Error| ProofError::Observe { what, source };
-        let file = memfd_create("rt-progress", MFdFlags::MFD_CLOEXEC)
+        let progress = memfd_create("rt-progress", MFdFlags::MFD_CLOEXEC)
             .map(File::from)
             .map_err(|e| setup("progress page")(e.into()))?;
-        file.set_len((SharedPage::CELLS * 8) as u64).map_err(setup("progress page"))?;
-        let page = SharedPage::map(&file).map_err(setup("progress page"))?;
+        progress.set_len((SharedPage::CELLS * 8) as u64).map_err(setup("progress page"))?;
+        let page = SharedPage::map(&progress).map_err(setup("progress page"))?;
         // Touched first by this process, so the page is charged here and not to the container.
         page.cells()[TOUCHED_CELL].store(0, Ordering::Release);
         let (socket, theirs) = UnixStream::pair().map_err(setup("command socket"))?;
@@ -72,8 +81,8 @@ impl Worker {
             .args([SUBCOMMAND, strategy.name(), &bytes.to_string(), &std::process::id().to_string()])
             .env_clear()
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::from(file))
-            .stderr(Stdio::null())
+            .stdout(Stdio::from(progress))
+            .stderr(file.map_or_else(Stdio::null, Stdio::from))
             .current_dir("/")
             // Out of the terminal's process group: ^C is for the prover, which then ends the worker in order.
             .process_group(0)
@@ -155,10 +164,13 @@ impl Worker {
         }
     }
 
-    /// Waits for the worker's end.
+    /// Waits for the worker's end, and for that of its children: they hold the other end of the socket too, and let
+    /// go of it after their memory.
     pub fn reap(&mut self) -> io::Result<WorkerEnd> {
         let status = self.child.wait()?;
         self.reaped = true;
+        self.socket.set_read_timeout(Some(GONE_WITHIN))?;
+        while self.reply().is_ok() {}
         Ok(status.into())
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io::{self, Read, Write};
 
+use serde::{Deserialize, Serialize};
+
 const NUMBERS: usize = 4;
 const BYTES: usize = NUMBERS * 8;
 
@@ -14,7 +16,8 @@ pub struct Order {
 }
 
 /// What the worker was doing when it failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[repr(u64)]
 pub enum Stage {
     OomScore = 1,

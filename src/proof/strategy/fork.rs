@@ -1,0 +1,152 @@
+//! `fork`: the limit holds for all processes together. Children hold a part each; one after the other fills.
+//!
+//! The kernel kills the process with the most points. Each child that is full lowers its oom_score_adj a little, so
+//! that the one that fills is always the likeliest: its death is then at the exact byte, as with one process. Whoever
+//! of the family dies, the rest follows at once, and the worker ends as its child did.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+
+use nix::sys::prctl;
+use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{Pid, getpid, getppid};
+
+use super::Fill;
+use super::mapped::{Constant, Mapped, PAGE};
+use crate::sys::clone::{CloneOptions, clone_process};
+use crate::sys::memory::Region;
+
+/// Children at most.
+pub const CHILDREN: u64 = 32;
+
+/// What each child holds of so many bytes: whole pages.
+pub fn share(bytes: u64) -> u64 {
+    bytes.div_ceil(CHILDREN).next_multiple_of(PAGE as u64)
+}
+
+/// Of a child that fills, and of one that is full. The difference, a tenth of the limit, is more than any child holds.
+const FILLING: &str = "1000";
+const FULL: &str = "900";
+
+/// The children, of which the last one fills.
+pub(super) struct Family {
+    /// Bytes of each child.
+    share: usize,
+    children: Vec<Child>,
+}
+
+struct Child {
+    pid: Pid,
+    socket: UnixStream,
+    /// Of the whole, where its part begins.
+    start: usize,
+}
+
+impl Family {
+    pub fn new(bytes: usize) -> io::Result<Self> {
+        // Lowering is forbidden where a privileged writer set a floor; better known now than half way.
+        set_oom_score_adj(FULL)?;
+        set_oom_score_adj(FILLING)?;
+        let share = usize::try_from(share(bytes as u64)).map_err(io::Error::other)?;
+        Ok(Self { share, children: Vec::new() })
+    }
+
+    /// A child has gone: nobody of the family is left behind, and this process ends as the child did.
+    fn end_alike(&mut self, error: io::Error) -> io::Error {
+        for child in &self.children {
+            let _ = kill(child.pid, Signal::SIGKILL);
+        }
+        // The last one is the one that was told to fill.
+        let ends: Vec<_> = self.children.drain(..).map(|child| waitpid(child.pid, None)).collect();
+        if let Some(Ok(WaitStatus::Signaled(_, signal, _))) = ends.last() {
+            let _ = raise(*signal);
+        }
+        error
+    }
+
+    fn fill(&mut self, from: usize, to: usize, fine: bool, progress: &dyn Fn(usize)) -> io::Result<()> {
+        let share = self.share;
+        let mut at = from;
+        while at < to {
+            let child = self.child(at, progress)?;
+            let end = to.min(child.start + share);
+            child.fill(end - child.start, fine)?;
+            if end == child.start + share {
+                child.rest()?;
+            }
+            at = end;
+        }
+        Ok(())
+    }
+
+    /// The child whose part holds the byte `at`, begun if need be.
+    fn child(&mut self, at: usize, progress: &dyn Fn(usize)) -> io::Result<&mut Child> {
+        let start = at / self.share * self.share;
+        if self.children.last().is_none_or(|child| child.start != start) {
+            self.children.push(Child::start(start, self.share, progress)?);
+        }
+        self.children.last_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Fill for Family {
+    fn extend(&mut self, from: usize, to: usize, fine: bool, progress: &dyn Fn(usize)) -> io::Result<()> {
+        self.fill(from, to, fine, progress).map_err(|e| self.end_alike(e))
+    }
+}
+
+impl Child {
+    fn start(start: usize, share: usize, progress: &dyn Fn(usize)) -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let parent = getpid();
+        let pid = clone_process(CloneOptions::default(), || {
+            i32::from(serve(theirs, parent, share, &|end| progress(start + end)).is_err())
+        })?;
+        Ok(Self { pid, socket: ours, start })
+    }
+
+    /// Has the child use its bytes up to `to`.
+    fn fill(&mut self, to: usize, fine: bool) -> io::Result<()> {
+        let order = (to as u64) << 1 | u64::from(fine);
+        self.ask(order)
+    }
+
+    /// Tells the child that it is full.
+    fn rest(&mut self) -> io::Result<()> {
+        self.ask(0)
+    }
+
+    fn ask(&mut self, order: u64) -> io::Result<()> {
+        self.socket.write_all(&order.to_le_bytes())?;
+        self.socket.read_exact(&mut [0; 1])
+    }
+}
+
+/// The child's life: obeys until the worker is gone.
+fn serve(mut socket: UnixStream, parent: Pid, share: usize, progress: &dyn Fn(usize)) -> io::Result<()> {
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() != parent {
+        return Err(io::ErrorKind::NotConnected.into());
+    }
+    let mut memory = Mapped::new(Region::new(share)?, Constant);
+    let mut done = 0;
+    let mut order = [0; 8];
+    loop {
+        socket.read_exact(&mut order)?;
+        match u64::from_le_bytes(order) {
+            0 => set_oom_score_adj(FULL)?,
+            order => {
+                let to = usize::try_from(order >> 1).unwrap_or(share).min(share);
+                memory.extend(done, to, order & 1 == 1, progress)?;
+                done = to;
+            }
+        }
+        socket.write_all(&[1])?;
+    }
+}
+
+fn set_oom_score_adj(value: &str) -> io::Result<()> {
+    fs::write("/proc/self/oom_score_adj", value)
+}
