@@ -160,6 +160,12 @@ pub fn cpu_share(location: &Location) -> Option<f64> {
     upwards(location).filter_map(share).reduce(f64::min)
 }
 
+/// How often the CPU limit at `location` has made its processes wait; 0 where it has none.
+pub fn times_throttled(location: &Location) -> u64 {
+    let stat = read::text_if_there(&location.dir.join("cpu.stat")).ok().flatten().unwrap_or_default();
+    read::keyed(&stat, "nr_throttled").unwrap_or(0)
+}
+
 fn privilege(membership: &str, mounts: &[CgroupMount]) -> Privilege {
     if Uid::effective().is_root() {
         return Privilege::Root;

@@ -24,7 +24,7 @@ pub use lifecycle::{
     SpecArgs,
 };
 pub use parse::{Stop, parse};
-pub use proof::{Format, MonitorArgs, TestMemoryArgs, VerifyArgs};
+pub use proof::{Format, MonitorArgs, TestMemoryArgs, VerifyArgs, VerifyFormat};
 pub use update::UpdateArgs;
 
 /// Everything that was asked on the command line.

@@ -75,10 +75,27 @@ pub struct MonitorArgs {
     pub format: Format,
 }
 
+/// How the checklist is printed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum VerifyFormat {
+    /// For people, a line a check as it is made.
+    #[default]
+    Text,
+    /// For programs: a JSON object.
+    Json,
+    /// For CI systems: JUnit's XML.
+    Junit,
+    /// A page.
+    Html,
+}
+
 /// Arguments of `verify`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct VerifyArgs {
-    /// text or json
+    /// judge this OCI runtime instead of rt, such as runc or /usr/bin/crun
+    #[arg(long, value_name = "PATH")]
+    pub runtime: Option<PathBuf>,
+    /// text, json, junit or html
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
-    pub format: Format,
+    pub format: VerifyFormat,
 }

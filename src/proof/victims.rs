@@ -11,22 +11,25 @@ use crate::cgroup::{CgroupError, MemoryCgroup};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
     pub pid: i32,
-    pub parent: i32,
+    /// Its process group: a worker and its children are one.
+    pub group: i32,
     /// Resident memory, swap and page tables, in bytes.
     pub bytes: u64,
     pub oom_score_adj: i64,
 }
 
 impl Candidate {
-    /// Reads what the kernel would weigh; `None` where the process has gone.
+    /// Reads what the kernel would weigh; `None` where the process has gone or is going.
     pub fn read(pid: i32) -> Option<Self> {
         let proc = PathBuf::from(format!("/proc/{pid}"));
         let oom_score_adj =
             std::fs::read_to_string(proc.join("oom_score_adj")).ok()?.trim_end().parse().ok()?;
         let status = std::fs::read_to_string(proc.join("status")).ok()?;
-        let parent = field(&status, "PPid").and_then(|text| text.parse().ok()).unwrap_or(0);
+        // One that has given back its memory on its way out is no candidate for the kernel either.
+        kib_field(&status, "VmRSS")?;
+        let group = field(&status, "NSpgid").and_then(|text| text.parse().ok()).unwrap_or(0);
         let bytes = ["VmRSS", "VmSwap", "VmPTE"].iter().filter_map(|name| kib_field(&status, name)).sum();
-        Some(Self { pid, parent, bytes, oom_score_adj })
+        Some(Self { pid, group, bytes, oom_score_adj })
     }
 
     /// The kernel's points, in bytes, under a limit of `total` bytes (memory and swap); `None`: never chosen.
@@ -42,7 +45,7 @@ impl Candidate {
 /// Processes with an adj of at most 0 are compared exactly: they cannot have more points than the limit. With a
 /// higher adj a margin of 1 MiB and 1/64 of the limit is kept, since they may grow until then.
 pub fn endangered(others: &[Candidate], worker_bytes: u64, total: u64) -> Option<Candidate> {
-    let worker = Candidate { pid: 0, parent: 0, bytes: worker_bytes, oom_score_adj: 1000 }.points(total)?;
+    let worker = Candidate { pid: 0, group: 0, bytes: worker_bytes, oom_score_adj: 1000 }.points(total)?;
     let margin = i128::from((1 << 20) + total / 64);
     others.iter().copied().find(|other| {
         let spare = if other.oom_score_adj > 0 { margin } else { 0 };
@@ -54,7 +57,7 @@ pub fn endangered(others: &[Candidate], worker_bytes: u64, total: u64) -> Option
 pub fn candidates(limiter: &MemoryCgroup, worker: Option<i32>) -> Result<Vec<Candidate>, CgroupError> {
     let pids = limiter.processes()?;
     let others = pids.into_iter().filter(|pid| Some(*pid) != worker).filter_map(Candidate::read);
-    Ok(others.filter(|other| Some(other.parent) != worker).collect())
+    Ok(others.filter(|other| Some(other.group) != worker).collect())
 }
 
 #[cfg(test)]
@@ -77,7 +80,7 @@ mod tests {
             (20, 999, false),
             (63, -1000, false),
         ] {
-            let init = Candidate { pid: 1, parent: 0, bytes: mib * MIB, oom_score_adj: adj };
+            let init = Candidate { pid: 1, group: 0, bytes: mib * MIB, oom_score_adj: adj };
             let worker = (64 - mib) * MIB;
             assert_eq!(endangered(&[init], worker, 64 * MIB).is_some(), dies, "{mib} MiB, adj {adj}");
         }

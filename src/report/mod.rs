@@ -1,5 +1,8 @@
 //! What people look at: text made from domain data. Nothing is printed here.
 
+pub mod junit;
+pub mod markup;
 pub mod monitor;
 pub mod proof;
 pub mod verify;
+pub mod verify_html;

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::memory;
 use super::runtime::{Folder, Runtime, is_alive};
 use super::{CPU_PERCENT, LIMIT_BYTES, List, Seen, Step, Wrong};
+use super::{cpu, memory, strategies, variants};
 use crate::cgroup::{Location, MemoryCgroup, host, limiter, locate};
 use crate::units::Mib;
 
@@ -24,14 +24,21 @@ pub fn go_through(runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
     let folders = cgroup_folders(pid);
     if created {
         limits(pid, list);
+        variants::swap(runtime, folder, list);
         memory::monitoring(pid, list);
+        variants::unlimited(runtime, folder, list);
         memory::within(pid, runtime, folder, list);
         memory::above(pid, runtime, folder, list);
-        let started = list.check(Step::Above, "start", || start(runtime, folder, &id, pid));
+        strategies::each(pid, runtime, folder, list);
+        let started = list.check(Step::Start, "start", || start(runtime, folder, &id, pid));
         if started {
             memory::tracking(pid, runtime, folder, list);
+            memory::percentages(pid, runtime, folder, list);
+            cpu::throttles(pid, runtime, list);
         } else {
-            list.skip(Step::Tracking, "tracking", "the container did not start");
+            for (step, name) in SKIPPED_WITHOUT_A_START {
+                list.skip(step, name, "the container did not start");
+            }
         }
     } else {
         for (step, name) in SKIPPED_WITHOUT_A_CONTAINER {
@@ -41,16 +48,24 @@ pub fn go_through(runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
     clean_up(runtime, folder, &id, pid, &folders, created, list);
 }
 
-const SKIPPED_WITHOUT_A_CONTAINER: [(Step, &str); 9] = [
+const SKIPPED_WITHOUT_A_START: [(Step, &str); 3] =
+    [(Step::Tracking, "tracking"), (Step::Tracking, "percentages"), (Step::Cpu, "cpu-throttles")];
+
+const SKIPPED_WITHOUT_A_CONTAINER: [(Step, &str); 14] = [
     (Step::CgroupSetup, "memory-cgroup"),
     (Step::CgroupSetup, "memory-limit"),
     (Step::CgroupSetup, "limiter"),
     (Step::CgroupSetup, "cpu-limit"),
+    (Step::CgroupSetup, "swap-limit"),
     (Step::Monitoring, "monitoring"),
+    (Step::Monitoring, "unlimited"),
     (Step::Within, "within"),
     (Step::Above, "above"),
-    (Step::Above, "start"),
+    (Step::Strategies, "strategies"),
+    (Step::Start, "start"),
     (Step::Tracking, "tracking"),
+    (Step::Tracking, "percentages"),
+    (Step::Cpu, "cpu-throttles"),
 ];
 
 fn create(runtime: &Runtime, folder: &Folder, id: &str) -> Result<i32, Wrong> {

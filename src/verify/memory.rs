@@ -6,7 +6,7 @@ use super::runtime::{Folder, Runtime, is_alive};
 use super::{ABOVE_BYTES, LIMIT_BYTES, List, Seen, Step, WITHIN_BYTES, Wrong};
 use crate::monitor::Source;
 use crate::proof::request::Trigger;
-use crate::proof::{self, Asked, Outcome, Request, Sample, Subject, Verdict};
+use crate::proof::{self, Asked, Outcome, Request, Sample, Strategy, Subject, Verdict};
 use crate::units::{MIB, Mib};
 
 /// Usage, percent and peak can be read, and make sense.
@@ -30,16 +30,16 @@ pub fn monitoring(pid: i32, list: &mut List<'_>) {
 /// Less than the limit fits, and is accounted.
 pub fn within(pid: i32, runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
     list.check(Step::Within, "within", || {
-        let outcome = prove(pid, runtime, folder, WITHIN_BYTES, &mut |_| {})?;
-        expect(&outcome, Verdict::WithinLimit)
+        let outcome = prove(pid, runtime, folder, Strategy::Sequential, WITHIN_BYTES, &mut |_| {})?;
+        expect(&outcome, &[Verdict::WithinLimit])
     });
 }
 
 /// More than the limit is killed where predicted, and the container lives.
 pub fn above(pid: i32, runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
     list.check(Step::Above, "above", || {
-        let outcome = prove(pid, runtime, folder, ABOVE_BYTES, &mut |_| {})?;
-        let seen = expect(&outcome, Verdict::Enforced)?;
+        let outcome = prove(pid, runtime, folder, Strategy::Sequential, ABOVE_BYTES, &mut |_| {})?;
+        let seen = expect(&outcome, &[Verdict::Enforced])?;
         if !is_alive(pid) {
             return Err(Wrong::new("the container's init did not survive the proof"));
         }
@@ -51,8 +51,9 @@ pub fn above(pid: i32, runtime: &Runtime, folder: &Folder, list: &mut List<'_>) 
 pub fn tracking(pid: i32, runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
     list.check(Step::Tracking, "tracking", || {
         let mut seen: Vec<Sample> = Vec::new();
-        let outcome = prove(pid, runtime, folder, WITHIN_BYTES, &mut |sample| seen.push(*sample))?;
-        expect(&outcome, Verdict::WithinLimit)?;
+        let mut see = |sample: &Sample| seen.push(*sample);
+        let outcome = prove(pid, runtime, folder, Strategy::Sequential, WITHIN_BYTES, &mut see)?;
+        expect(&outcome, &[Verdict::WithinLimit])?;
         let before = outcome.record.usage_before_bytes.unwrap_or(0);
         let after = outcome.record.usage_after_bytes.unwrap_or(0);
         let highest = seen.iter().map(|sample| sample.usage_bytes).max().unwrap_or(0);
@@ -76,28 +77,52 @@ pub fn tracking(pid: i32, runtime: &Runtime, folder: &Folder, list: &mut List<'_
     });
 }
 
-fn prove(
+/// Percentages are of the limit, while half of it is held.
+pub fn percentages(pid: i32, runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
+    list.check(Step::Tracking, "percentages", || {
+        let mut source = Source::open(pid).map_err(|e| Wrong::from_error(&e))?;
+        let mut readings = Vec::new();
+        let mut see = |_: &Sample| readings.extend(source.read().ok());
+        let outcome = prove(pid, runtime, folder, Strategy::Sequential, WITHIN_BYTES, &mut see)?;
+        expect(&outcome, &[Verdict::WithinLimit])?;
+        // The last sample is taken when all is written: 64 of 128 MiB, and what init has.
+        let Some((percent, reading)) = readings.last().and_then(|last| Some((last.percent?, last))) else {
+            return Err(Wrong::new("no percentage could be read while memory was held"));
+        };
+        let seen = format!("{percent:.1} % while {} are in use", Mib(reading.usage_bytes));
+        if (50.0..55.0).contains(&percent) && reading.limit_bytes == Some(LIMIT_BYTES) {
+            return Ok(format!("{seen} of {}", Mib(LIMIT_BYTES)));
+        }
+        Err(Wrong::new(format!("{seen}, and {} were asked for as the limit", Mib(LIMIT_BYTES))))
+    });
+}
+
+/// Makes a proof of the container's limit with this strategy.
+pub fn prove(
     pid: i32,
     runtime: &Runtime,
     folder: &Folder,
+    strategy: Strategy,
     target: u64,
     see: &mut dyn FnMut(&Sample),
 ) -> Result<Outcome, Wrong> {
     let mut subject = Subject::of_process(Pid::from_raw(pid));
     subject.record_dirs = vec![folder.path.clone()];
     let mut request = Request::new(subject, Asked::Limited(LIMIT_BYTES));
+    request.strategy = strategy;
     request.target_bytes = Some(target);
     request.trigger = Trigger::Verify;
     request.worker_program.clone_from(&runtime.rt);
     proof::prove(&request, see).map_err(|e| Wrong::from_error(&e))
 }
 
-fn expect(outcome: &Outcome, wanted: Verdict) -> Seen {
+/// The verdict, where it is one of those.
+pub fn expect(outcome: &Outcome, wanted: &[Verdict]) -> Seen {
     let decision = &outcome.decision;
     let said = format!("{}: {}", decision.verdict, decision.sentence);
     // A limit that holds by swapping holds as well; it is said so.
-    let swapped = wanted == Verdict::Enforced && decision.verdict == Verdict::SpilledToSwap;
-    if decision.verdict == wanted || swapped {
+    let swapped = wanted.contains(&Verdict::Enforced) && decision.verdict == Verdict::SpilledToSwap;
+    if wanted.contains(&decision.verdict) || swapped {
         return Ok(said);
     }
     let wrong = Wrong::new(said);

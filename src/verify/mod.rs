@@ -1,13 +1,18 @@
 //! The checklist: makes a container with limits, has the kernel confirm them, proves them, and takes it away again.
 //! The steps carry the names of the shell test they replace; each holds one or more checks.
 
+pub mod burner;
 mod container;
+mod cpu;
 mod memory;
 mod runtime;
+mod strategies;
+mod variants;
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use serde::Serialize;
 
@@ -45,7 +50,10 @@ pub enum Step {
     Monitoring,
     Within,
     Above,
+    Strategies,
+    Start,
     Tracking,
+    Cpu,
     Cleanup,
 }
 
@@ -58,6 +66,9 @@ impl Step {
             Self::Monitoring => "Test basic memory monitoring",
             Self::Within => "Test memory allocation within limits",
             Self::Above => "Test memory stress that may trigger OOM",
+            Self::Strategies => "Prove the limit by every other strategy",
+            Self::Start => "Start the container after all this",
+            Self::Cpu => "Measure the CPU limit over time",
             Self::Tracking => "Demonstrate real-time memory usage tracking",
             Self::Cleanup => "Delete the container and leave nothing behind",
         }
@@ -70,7 +81,7 @@ impl Step {
 pub enum Mark {
     Pass,
     Fail,
-    /// Could not be made here, or not after what failed before.
+    /// Not applicable here, or not made after what failed before.
     Skip,
 }
 
@@ -95,6 +106,8 @@ pub struct Check {
     pub why: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
 }
 
 /// What a check says when it is made: what was seen, or what is wrong and what can be done.
@@ -103,13 +116,20 @@ pub(crate) type Seen = Result<String, Wrong>;
 /// Why a check does not hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wrong {
+    /// Failed, or not applicable here.
+    pub mark: Mark,
     pub why: String,
     pub hint: Option<String>,
 }
 
 impl Wrong {
     pub fn new(why: impl Into<String>) -> Self {
-        Self { why: why.into(), hint: None }
+        Self { mark: Mark::Fail, why: why.into(), hint: None }
+    }
+
+    /// Nothing is wrong, but this host cannot tell.
+    pub fn not_applicable(why: impl Into<String>) -> Self {
+        Self { mark: Mark::Skip, ..Self::new(why) }
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -136,7 +156,7 @@ pub struct Report {
     pub kernel: String,
     pub host: HostSetup,
     pub checks: Vec<Check>,
-    /// True only if every check holds.
+    /// True only if every check holds that applies here, and none was left out.
     pub passed: bool,
 }
 
@@ -156,17 +176,19 @@ impl List<'_> {
             self.skip(step, name, "interrupted");
             return false;
         }
+        let began = Instant::now();
         let (mark, why, hint) = match make() {
             Ok(why) => (Mark::Pass, why, None),
-            Err(wrong) => (Mark::Fail, wrong.why, wrong.hint),
+            Err(wrong) => (wrong.mark, wrong.why, wrong.hint),
         };
-        self.add(Check { step, name, mark, why, hint });
+        let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.add(Check { step, name, mark, why, hint, took_us });
         mark == Mark::Pass
     }
 
     /// Says that a check was not made.
     pub fn skip(&mut self, step: Step, name: &'static str, why: &str) {
-        self.add(Check { step, name, mark: Mark::Skip, why: why.to_owned(), hint: None });
+        self.add(Check { step, name, mark: Mark::Skip, why: why.to_owned(), hint: None, took_us: 0 });
     }
 
     fn add(&mut self, check: Check) {
@@ -180,19 +202,33 @@ pub fn detect() -> Result<HostSetup, VerifyError> {
     Ok(host::detect()?)
 }
 
+/// Takes away what checklists left that were killed half way. What the runtime cannot delete stays for the one that can.
+fn sweep(runtime: &Runtime) {
+    for folder in runtime::Folder::abandoned() {
+        let mut kept = false;
+        for id in folder.containers() {
+            kept |= runtime.call(&folder, &["delete", "--force", &id]).is_err();
+        }
+        if kept {
+            folder.keep();
+        }
+    }
+}
+
 /// Goes through the checklist with `runtime`; `tell` is told each check as it is made. What was made is taken away
 /// again, also after a failed check and after SIGINT.
 pub fn run(runtime: &Runtime, host: HostSetup, tell: &mut dyn FnMut(&Check)) -> Result<Report, VerifyError> {
     let signals = SignalGuard::new().map_err(VerifyError::Signals)?;
+    sweep(runtime);
     let folder = runtime::Folder::make()?;
     let mut list = List { checks: Vec::new(), signals, interrupted: false, tell };
     container::go_through(runtime, &folder, &mut list);
-    let checks = list.checks;
+    let (checks, interrupted) = (list.checks, list.interrupted);
     Ok(Report {
         runtime: runtime.program.clone(),
         kernel: crate::proof::hostmem::Host::read().map_or_else(|_| "unknown".to_owned(), |host| host.kernel),
         host,
-        passed: !checks.is_empty() && checks.iter().all(|check| check.mark == Mark::Pass),
+        passed: !interrupted && !checks.iter().any(|check| check.mark == Mark::Fail),
         checks,
     })
 }

@@ -3,15 +3,17 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
+use oci_spec::runtime::Spec;
 use serde::Deserialize;
 
 use super::{CPU_PERCENT, LIMIT_BYTES, VerifyError, Wrong};
@@ -22,27 +24,67 @@ use crate::units::{CPU_PERIOD_US, CpuShare, MIB, Ram};
 /// No command of a runtime may take longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How the folders of checklists are called.
+const PREFIX: &str = "rt-verify-";
+
+const LOCK: &str = "lock";
+
 /// A folder of the checklist's own: the runtime's root, and a bundle where one is needed. Removed when dropped.
 pub struct Folder {
     pub path: PathBuf,
     /// The container's name, unique on the host.
     pub id: String,
+    /// Locked as long as the checklist runs; a folder whose lock is free was left by one that was killed.
+    _lock: Flock<File>,
 }
 
 impl Folder {
     pub fn make() -> Result<Self, VerifyError> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let id = format!("rt-verify-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let id = format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(&id);
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .map_err(|source| VerifyError::Folder { path: path.clone(), source })?;
-        Ok(Self { path, id })
+        let failed = |source| VerifyError::Folder { path: path.clone(), source };
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
+        let opened = File::create_new(path.join(LOCK)).map_err(failed)?;
+        let lock = Flock::lock(opened, FlockArg::LockExclusiveNonblock).map_err(|(_, e)| failed(e.into()))?;
+        Ok(Self { path, id, _lock: lock })
+    }
+
+    /// The folders of this user that killed checklists left; they are this process's now.
+    pub fn abandoned() -> Vec<Self> {
+        let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
+        entries.filter_map(|entry| Self::take(entry.path(), entry.file_name().into_string().ok()?)).collect()
+    }
+
+    fn take(path: PathBuf, id: String) -> Option<Self> {
+        let metadata = fs::symlink_metadata(&path).ok()?;
+        let ours = metadata.is_dir() && metadata.uid() == Uid::effective().as_raw();
+        if !ours || !id.starts_with(PREFIX) {
+            return None;
+        }
+        let lock = Flock::lock(File::open(path.join(LOCK)).ok()?, FlockArg::LockExclusiveNonblock).ok()?;
+        Some(Self { path, id, _lock: lock })
+    }
+
+    /// Leaves the folder where it is.
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+
+    /// The containers whose state is in the runtime's root here.
+    pub fn containers(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.root()).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| name.starts_with(&self.id)).collect()
     }
 
     pub fn root(&self) -> PathBuf {
         self.path.join("root")
+    }
+
+    /// Where the bundle of a container is written.
+    fn bundle_of(&self, id: &str) -> PathBuf {
+        self.path.join(format!("of-{id}"))
     }
 }
 
@@ -97,18 +139,40 @@ impl Runtime {
             let (ram, cpu) = (format!("--ram={}", LIMIT_BYTES / MIB), format!("--cpu={CPU_PERCENT}"));
             return self.call(folder, &["create", id, &ram, &cpu]);
         }
-        let bundle = self.write_bundle(folder, id).map_err(|e| Wrong::from_error(&*e))?;
+        let quota_us = CPU_PERIOD_US * CPU_PERCENT / 100;
+        self.create_from(folder, id, |spec| {
+            apply_overrides(spec, Some(Ram::Limited(LIMIT_BYTES)), Some(CpuShare::Limited { quota_us }))
+                .map_err(|e| Wrong::from_error(&e))
+        })
+    }
+
+    /// Makes a container from a bundle of its own, changed by `change`.
+    pub(super) fn create_from(
+        &self,
+        folder: &Folder,
+        id: &str,
+        change: impl FnOnce(&mut Spec) -> Result<(), Wrong>,
+    ) -> Result<(), Wrong> {
+        let bundle = self.write_bundle(folder, id, change)?;
         self.call(folder, &["create", "--bundle", &bundle.to_string_lossy(), id])
     }
 
-    fn write_bundle(&self, folder: &Folder, id: &str) -> Result<PathBuf, Box<dyn std::error::Error>> {
-        let binary = fs::canonicalize(&self.rt)?;
-        let bundle = materialize(&folder.path, id, &binary)?;
+    fn write_bundle(
+        &self,
+        folder: &Folder,
+        id: &str,
+        change: impl FnOnce(&mut Spec) -> Result<(), Wrong>,
+    ) -> Result<PathBuf, Wrong> {
+        let parent = folder.bundle_of(id);
+        fs::create_dir(&parent).map_err(|e| Wrong::from_error(&e))?;
+        let binary = fs::canonicalize(&self.rt).map_err(|e| Wrong::from_error(&e))?;
+        let bundle = materialize(&parent, id, &binary).map_err(|e| Wrong::from_error(&e))?;
         let config = bundle.join("config.json");
-        let mut spec: oci_spec::runtime::Spec = serde_json::from_slice(&fs::read(&config)?)?;
-        let quota_us = CPU_PERIOD_US * CPU_PERCENT / 100;
-        apply_overrides(&mut spec, Some(Ram::Limited(LIMIT_BYTES)), Some(CpuShare::Limited { quota_us }))?;
-        fs::write(&config, serde_json::to_vec(&spec)?)?;
+        let text = fs::read(&config).map_err(|e| Wrong::from_error(&e))?;
+        let mut spec: Spec = serde_json::from_slice(&text).map_err(|e| Wrong::from_error(&e))?;
+        change(&mut spec)?;
+        let text = serde_json::to_vec(&spec).map_err(|e| Wrong::from_error(&e))?;
+        fs::write(&config, text).map_err(|e| Wrong::from_error(&e))?;
         Ok(bundle)
     }
 

@@ -153,7 +153,7 @@ fn a_group_kill_is_refused_unless_allowed_or_not_reached() {
 fn a_likelier_victim_is_refused() {
     let init = |mib, adj| {
         with(move |f, a| {
-            f.candidates = vec![Candidate { pid: 7, parent: 0, bytes: mib * MIB, oom_score_adj: adj }];
+            f.candidates = vec![Candidate { pid: 7, group: 0, bytes: mib * MIB, oom_score_adj: adj }];
             a.counters.usage_bytes = mib * MIB;
         })
     };
