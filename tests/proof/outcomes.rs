@@ -1,6 +1,6 @@
 //! What a proof finds when nothing disturbs it.
 
-use rt::proof::{Asked, Verdict};
+use rt::proof::{Asked, Verdict, prove};
 
 use crate::cgroup::{MIB, TestCgroup, alive, proved, read};
 
@@ -110,4 +110,45 @@ fn page_cache_of_the_container_gives_way() {
     let outcome = proved(&cgroup.request(init));
     assert_eq!(outcome.decision.verdict, Verdict::Enforced, "{:?}", outcome.decision);
     assert!(outcome.record.touched_bytes > outcome.record.predicted_bytes.unwrap() - MIB);
+}
+
+#[test]
+fn what_page_cache_made_room_for_is_too_close_to_say() {
+    let Some(mut cgroup) = TestCgroup::limited(64) else { return };
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let file = dir.path().join("cached");
+    let init = cgroup.start(&format!("head -c 40M /dev/zero > '{}'; exec sleep 1000", file.display()));
+    crate::cgroup::wait_until("the file", || file.metadata().is_ok_and(|m| m.len() == 40 * MIB));
+    nix::unistd::sync();
+    let mut request = cgroup.request(init);
+    request.target_bytes = Some(48 * MIB);
+    let outcome = proved(&request);
+    assert!(outcome.record.predicted_bytes.unwrap() < 48 * MIB, "more than fits beside the page cache");
+    assert_eq!(outcome.decision.verdict, Verdict::TooClose, "{:?}", outcome.decision);
+    assert_eq!((outcome.record.exit_code, outcome.record.touched_bytes), (Some(4), 48 * MIB));
+}
+
+#[test]
+fn proofs_of_two_containers_run_side_by_side() {
+    let (Some(mut one), Some(mut two)) = (TestCgroup::limited(200), TestCgroup::limited(200)) else { return };
+    let locks = tempfile::tempdir().unwrap();
+    let requests = [&mut one, &mut two].map(|cgroup| {
+        let init = cgroup.sleeper();
+        let mut request = cgroup.request(init);
+        request.lock_dir = Some(locks.path().to_owned());
+        request
+    });
+    let [first, second] = requests;
+    let mut beside = None;
+    let outcome = prove(&first, &mut |_| {
+        beside.get_or_insert_with(|| {
+            let reserved = rt::proof::budget::reserved(locks.path());
+            (reserved, proved(&second).decision.verdict)
+        });
+    })
+    .unwrap();
+    let (reserved, verdict) = beside.expect("a sample");
+    assert_eq!((outcome.decision.verdict, verdict), (Verdict::Enforced, Verdict::Enforced));
+    assert_eq!(reserved, rt::proof::plan::crossing(200 * MIB), "what the first may take is reserved");
+    assert_eq!(rt::proof::budget::reserved(locks.path()), 0);
 }

@@ -69,6 +69,24 @@ fn host_unsafe() {
 }
 
 #[test]
+fn host_unsafe_beside_a_running_proof() {
+    let (Some(mut cgroup), Some(other)) = (TestCgroup::limited(64), TestCgroup::limited(64)) else { return };
+    let init = cgroup.sleeper();
+    let locks = tempfile::tempdir().unwrap();
+    let mut request = cgroup.request(init);
+    request.lock_dir = Some(locks.path().to_owned());
+    let host = rt::proof::hostmem::Host::read().unwrap();
+    // A proof of another container that may take all the host can spare.
+    let all = host.mem_available_bytes - host.reserve_bytes();
+    let held = rt::proof::budget::reserve(locks.path(), &other.cgroup(), all).unwrap().unwrap();
+    let outcome = proved(&request);
+    assert_refused(&outcome, Reason::HostUnsafe);
+    assert!(outcome.decision.sentence.contains("reserved by running proofs"), "{:?}", outcome.decision);
+    drop(held);
+    assert_eq!(proved(&request).decision.verdict, Verdict::Enforced);
+}
+
+#[test]
 fn group_kill() {
     let Some(mut cgroup) = TestCgroup::limited(64) else { return };
     if cgroup.version == Version::V1 {
