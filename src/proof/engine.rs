@@ -1,6 +1,6 @@
 //! A proof from beginning to end, whatever door it came through.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
@@ -22,7 +22,10 @@ use super::victims;
 use super::worker::Worker;
 use super::{hostmem, journal};
 use crate::cgroup::limiter::limits_upwards;
-use crate::cgroup::{Meter, locate};
+use crate::cgroup::{MemoryCgroup, Meter, locate};
+
+/// How long the children of a worker may take to be gone after it.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is known before anything is done; `--dry-run` ends here.
 #[derive(Debug)]
@@ -186,7 +189,7 @@ struct Meters {
     limit_bytes: u64,
     swap_room_bytes: u64,
     resident: bool,
-    limiter_cgroup: crate::cgroup::MemoryCgroup,
+    limiter_cgroup: MemoryCgroup,
     worker: i32,
     allow_kill_container: bool,
 }
@@ -277,6 +280,9 @@ fn execute(
     }
     let worker_end =
         worker.reap().map_err(|source| ProofError::Observe { what: "wait for the worker", source })?;
+    if plan.strategy == Strategy::Fork {
+        await_children(&accounting.cgroup, worker.pid())?;
+    }
     // The counters are right as soon as the death is reported (48 of 48 runs): no sleep.
     let after = meters.own.read()?;
     let evidence = Evidence {
@@ -337,6 +343,19 @@ fn side(
     // A worker that has gone meanwhile shows on its pidfd.
     let _ = worker.order(to, plan.step_bytes, plan.fine_from_bytes());
     observer.wait(worker, meters, see)
+}
+
+/// Waits until nobody of the worker's process group is in the cgroup any more: they have been killed, and are on
+/// their way out.
+fn await_children(cgroup: &MemoryCgroup, worker: i32) -> Result<(), ProofError> {
+    let began = Instant::now();
+    while began.elapsed() < GONE_WITHIN {
+        if !cgroup.processes()?.into_iter().any(|pid| victims::group_of(pid) == Some(worker)) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// Resident memory of a process, in bytes; 0 where it has gone.

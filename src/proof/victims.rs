@@ -27,7 +27,7 @@ impl Candidate {
         let status = std::fs::read_to_string(proc.join("status")).ok()?;
         // One that has given back its memory on its way out is no candidate for the kernel either.
         kib_field(&status, "VmRSS")?;
-        let group = field(&status, "NSpgid").and_then(|text| text.parse().ok()).unwrap_or(0);
+        let group = group_in(&status).unwrap_or(0);
         let bytes = ["VmRSS", "VmSwap", "VmPTE"].iter().filter_map(|name| kib_field(&status, name)).sum();
         Some(Self { pid, group, bytes, oom_score_adj })
     }
@@ -37,6 +37,15 @@ impl Candidate {
         (self.oom_score_adj > -1000)
             .then(|| i128::from(self.bytes) + i128::from(self.oom_score_adj) * i128::from(total) / 1000)
     }
+}
+
+fn group_in(status: &str) -> Option<i32> {
+    field(status, "NSpgid")?.parse().ok()
+}
+
+/// The process group of a process; `None` where it has gone.
+pub fn group_of(pid: i32) -> Option<i32> {
+    group_in(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
 }
 
 /// The first of `others` that the kernel could choose instead of a worker that wrote `worker_bytes` when the

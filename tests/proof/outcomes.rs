@@ -102,7 +102,7 @@ fn a_busy_neighbour_in_the_container_changes_the_prediction_not_the_verdict() {
 #[test]
 fn page_cache_of_the_container_gives_way() {
     let Some(mut cgroup) = TestCgroup::limited(64) else { return };
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
     let file = dir.path().join("cached");
     let init = cgroup.start(&format!("head -c 40M /dev/zero > '{}'; exec sleep 1000", file.display()));
     crate::cgroup::wait_until("the file", || file.metadata().is_ok_and(|m| m.len() == 40 * MIB));
@@ -115,7 +115,7 @@ fn page_cache_of_the_container_gives_way() {
 #[test]
 fn what_page_cache_made_room_for_is_too_close_to_say() {
     let Some(mut cgroup) = TestCgroup::limited(64) else { return };
-    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
     let file = dir.path().join("cached");
     let init = cgroup.start(&format!("head -c 40M /dev/zero > '{}'; exec sleep 1000", file.display()));
     crate::cgroup::wait_until("the file", || file.metadata().is_ok_and(|m| m.len() == 40 * MIB));
