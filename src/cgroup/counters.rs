@@ -18,7 +18,7 @@ pub struct Counters {
     pub swap_bytes: u64,
     /// Processes of this cgroup (v2: and below) that were OOM-killed, by whichever limit.
     pub oom_kill: u64,
-    /// How often the limit of this very cgroup was hit (v1 failcnt, v2 `max` of events.local).
+    /// How often the limit of this very cgroup was hit (v1 failcnt and memsw.failcnt, v2 `max` of events.local).
     pub limit_hits: u64,
     /// How often this cgroup went above memory.high (v2).
     pub high: u64,
@@ -35,6 +35,8 @@ pub struct Meter {
     oom: Option<Kept>,
     /// v1 failcnt, v2 memory.events.local (memory.events before Linux 5.2).
     hits: Option<Kept>,
+    /// v1 memsw.failcnt: an attempt is refused by one of the two limits.
+    memsw_hits: Option<Kept>,
 }
 
 impl Meter {
@@ -49,6 +51,7 @@ impl Meter {
                 swap: Kept::open_if_there(file(v1::MEMSW_USAGE))?,
                 oom: Kept::open_if_there(file(v1::OOM_CONTROL))?,
                 hits: Kept::open_if_there(file(v1::FAILCNT))?,
+                memsw_hits: Kept::open_if_there(file(v1::MEMSW_FAILCNT))?,
             }),
             Version::V2 => Ok(Self {
                 version: Version::V2,
@@ -60,6 +63,7 @@ impl Meter {
                     Some(local) => Some(local),
                     None => Kept::open_if_there(file(v2::EVENTS))?,
                 },
+                memsw_hits: None,
             }),
         }
     }
@@ -75,13 +79,14 @@ impl Meter {
         self.oom.as_ref().map_or(Ok(0), |oom| oom.keyed("oom_kill"))
     }
 
-    /// All counters. Six short reads on v1, five on v2.
+    /// All counters, in six short reads.
     pub fn read(&self) -> Result<Counters, CgroupError> {
         let usage_bytes = self.usage()?;
         let second = self.swap.as_ref().map_or(Ok(0), Kept::number)?;
+        let memsw_hits = self.memsw_hits.as_ref().map_or(Ok(0), Kept::number)?;
         let (limit_hits, high) = match (&self.hits, self.version) {
             (None, _) => (0, 0),
-            (Some(hits), Version::V1) => (hits.number()?, 0),
+            (Some(hits), Version::V1) => (hits.number()?.saturating_add(memsw_hits), 0),
             (Some(hits), Version::V2) => (hits.keyed("max")?, hits.keyed("high")?),
         };
         Ok(Counters {
@@ -137,6 +142,7 @@ mod tests {
                 (v1::MEMSW_USAGE, "12288\n"),
                 (v1::OOM_CONTROL, "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"),
                 (v1::FAILCNT, "17\n"),
+                (v1::MEMSW_FAILCNT, "4\n"),
             ],
         );
         let want = Counters {
@@ -144,7 +150,7 @@ mod tests {
             peak_bytes: Some(8192),
             swap_bytes: 8192,
             oom_kill: 3,
-            limit_hits: 17,
+            limit_hits: 21,
             high: 0,
         };
         let meter = Meter::open(&cgroup).unwrap();

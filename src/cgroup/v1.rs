@@ -9,6 +9,8 @@ pub const FAILCNT: &str = "memory.failcnt";
 /// Memory plus swap. Absent without swap accounting.
 pub const MEMSW_LIMIT: &str = "memory.memsw.limit_in_bytes";
 pub const MEMSW_USAGE: &str = "memory.memsw.usage_in_bytes";
+/// As [`FAILCNT`]. Memory and swap are charged first: where both limits are equal, this one alone counts.
+pub const MEMSW_FAILCNT: &str = "memory.memsw.failcnt";
 pub const SWAPPINESS: &str = "memory.swappiness";
 /// Keys `oom_kill_disable`, `under_oom`, `oom_kill` (this cgroup alone, not its children).
 pub const OOM_CONTROL: &str = "memory.oom_control";

@@ -294,6 +294,7 @@ fn execute(
         before,
         after,
         limiter_hits: meters.limiter.read()?.limit_hits.saturating_sub(limiter_before.limit_hits),
+        limiter_silent: !meters.limiter_cgroup.counts_hits()?,
         ancestor_hits: meters.hits_above().saturating_sub(above_before),
         swapped_bytes: observer.swapped_bytes,
         others_grew_bytes: observer.others_grew_bytes,

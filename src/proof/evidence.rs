@@ -64,6 +64,8 @@ pub struct Evidence {
     pub after: Counters,
     /// Hits of the limiter's own limit while the proof ran.
     pub limiter_hits: u64,
+    /// The kernel counts no hits of the limiter's limit: see [`crate::cgroup::MemoryCgroup::counts_hits`].
+    pub limiter_silent: bool,
     /// Hits of limits above the limiter while the proof ran.
     pub ancestor_hits: u64,
     /// The highest use of swap seen, above what there was before.
@@ -77,6 +79,12 @@ impl Evidence {
     /// OOM kills while the proof ran. Tested for `>= 1`, never for equality: memory.oom.group counts twice.
     pub fn oom_kills(&self) -> u64 {
         self.after.oom_kill.saturating_sub(self.before.oom_kill)
+    }
+
+    /// Whether memory was refused by the limiter's limit; where the kernel does not count that, it is what is left once no
+    /// limit above was hit.
+    pub fn limit_was_hit(&self) -> bool {
+        self.limiter_hits > 0 || (self.limiter_silent && self.ancestor_hits == 0)
     }
 
     /// How often memory.high was exceeded while the proof ran.

@@ -262,7 +262,7 @@ fn worker_ended(plan: &Plan, evidence: &Evidence) -> Decision {
 
 fn oom_killed(plan: &Plan, evidence: &Evidence) -> Decision {
     let touched = Mib(evidence.touched_bytes);
-    if evidence.limiter_hits == 0 {
+    if !evidence.limit_was_hit() {
         let (verdict, sentence) = if evidence.ancestor_hits > 0 {
             (
                 Verdict::KilledByAncestor,
@@ -353,6 +353,9 @@ fn survived(plan: &Plan, evidence: &Evidence) -> Decision {
     ))
 }
 
+/// So near to the limit reclaim keeps the usage.
+const NEAR_BYTES: u64 = 2 << 20;
+
 /// More than the limit went into files on a disk; what matters is what the kernel kept of it.
 fn through_page_cache(limit: u64, evidence: &Evidence) -> Decision {
     let touched = Mib(evidence.touched_bytes);
@@ -367,7 +370,7 @@ fn through_page_cache(limit: u64, evidence: &Evidence) -> Decision {
                 Mib(limit)
             ),
         )
-    } else if evidence.limiter_hits > 0 {
+    } else if evidence.limiter_hits > 0 || (evidence.limiter_silent && highest + NEAR_BYTES >= limit) {
         (
             Verdict::HeldByReclaim,
             None,

@@ -2,7 +2,7 @@
 
 use rt::proof::{Asked, Verdict, prove};
 
-use crate::cgroup::{MIB, TestCgroup, alive, proved, read};
+use crate::cgroup::{MIB, TestCgroup, alive, needs, proved, read};
 
 #[test]
 fn the_limit_kills_at_the_predicted_byte_and_init_lives() {
@@ -151,4 +151,17 @@ fn proofs_of_two_containers_run_side_by_side() {
     assert_eq!((outcome.decision.verdict, verdict), (Verdict::Enforced, Verdict::Enforced));
     assert_eq!(reserved, rt::proof::plan::crossing(200 * MIB), "what the first may take is reserved");
     assert_eq!(rt::proof::budget::reserved(locks.path()), 0);
+}
+
+#[test]
+fn a_v1_limit_that_memory_and_swap_share_is_enforced() {
+    let Some(mut cgroup) = TestCgroup::limited(64) else { return };
+    let swap = cgroup.dir.join("memory.memsw.limit_in_bytes");
+    if !swap.exists() {
+        return needs("cgroup v1 with swap accounting");
+    }
+    std::fs::write(swap, (64 * MIB).to_string()).unwrap();
+    let init = cgroup.sleeper();
+    let outcome = proved(&cgroup.request(init));
+    assert_eq!(outcome.decision.verdict, Verdict::Enforced, "{:?}", outcome.decision);
 }

@@ -45,6 +45,7 @@ fn killed(touched: u64) -> Evidence {
         before: Counters::default(),
         after: Counters { oom_kill: 1, limit_hits: 36, ..Counters::default() },
         limiter_hits: 36,
+        limiter_silent: false,
         ancestor_hits: 0,
         swapped_bytes: 0,
         others_grew_bytes: 0,
@@ -70,6 +71,17 @@ fn cached(touched: u64, highest: u64) -> (Plan, Evidence) {
 }
 
 #[test]
+fn a_limiter_whose_hits_are_not_counted_is_judged_by_the_byte() {
+    let at = |touched| Evidence { limiter_hits: 0, limiter_silent: true, ..killed(touched) };
+    let plan = plan(80 * MIB);
+    let predicted = plan.predicted_bytes.unwrap();
+    assert_eq!(verdict(&plan, &at(predicted)).0, Verdict::Enforced);
+    assert_eq!(verdict(&plan, &at(40 * MIB)).0, Verdict::KilledEarly);
+    let above = Evidence { ancestor_hits: 1, ..at(40 * MIB) };
+    assert_eq!(verdict(&plan, &above).0, Verdict::KilledByAncestor);
+}
+
+#[test]
 fn page_cache_is_held_by_reclaim_where_the_limit_was_hit_and_held() {
     let (plan, evidence) = cached(80 * MIB, LIMIT);
     assert_eq!(verdict(&plan, &evidence), (Verdict::HeldByReclaim, None));
@@ -78,6 +90,9 @@ fn page_cache_is_held_by_reclaim_where_the_limit_was_hit_and_held() {
     let (plan, evidence) = cached(80 * MIB, 30 * MIB);
     let never_hit = Evidence { limiter_hits: 0, ..evidence };
     assert_eq!(verdict(&plan, &never_hit), (Verdict::TooClose, Some("cache-not-kept")));
+    let (plan, evidence) = cached(80 * MIB, LIMIT - MIB);
+    let silent = Evidence { limiter_hits: 0, limiter_silent: true, ..evidence };
+    assert_eq!(verdict(&plan, &silent), (Verdict::HeldByReclaim, None));
     let (plan, _) = cached(80 * MIB, LIMIT);
     assert_eq!(verdict(&plan, &killed(75 * MIB)).0, Verdict::Enforced, "reclaim gave some back first");
     assert_eq!(verdict(&plan, &killed(20 * MIB)).0, Verdict::KilledEarly);
