@@ -11,6 +11,7 @@ pub mod log;
 pub mod monitor;
 pub mod poll;
 pub mod proof;
+pub mod receipt;
 pub mod report;
 pub mod runtime;
 pub mod sys;

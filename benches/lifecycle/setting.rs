@@ -20,11 +20,12 @@ pub struct Runtime {
     pub version: String,
 }
 
-/// rt, then those of runc and crun that are installed.
+/// rt, another build of it where RT_BEFORE names one, then those of runc and crun that are installed.
 pub fn runtimes() -> Vec<Runtime> {
     let own =
         std::env::var_os("RT_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_rt")), PathBuf::from);
     let mut all = vec![("rt", own)];
+    all.extend(std::env::var_os("RT_BEFORE").map(|path| ("rt before", PathBuf::from(path))));
     for (name, variable) in [("runc", "RUNC"), ("crun", "CRUN")] {
         match std::env::var_os(variable).map(PathBuf::from).or_else(|| in_path(name)) {
             Some(path) => all.push((name, path)),

@@ -9,6 +9,7 @@ pub mod join;
 pub mod limiter;
 pub mod locate;
 pub mod memory;
+pub mod oom;
 pub mod pressure;
 pub mod processes;
 mod read;

@@ -39,6 +39,12 @@ impl Pressure {
     }
 }
 
+/// The pressure that the kernel recorded for the cgroup in `dir`; `None` where it records none there.
+#[must_use]
+pub fn of_folder(dir: &Path) -> Option<Pressure> {
+    Pressure::parse(&read::text_if_there(&dir.join(v2::PRESSURE)).ok()??)
+}
+
 /// Whose pressure a source tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

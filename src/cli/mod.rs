@@ -24,7 +24,7 @@ pub use lifecycle::{
     SpecArgs,
 };
 pub use parse::{Stop, parse};
-pub use proof::{Format, MonitorArgs, TestMemoryArgs, VerifyArgs, VerifyFormat};
+pub use proof::{Format, MonitorArgs, TestMemoryArgs, VerifyArgs, VerifyFormat, WhyArgs};
 pub use update::UpdateArgs;
 
 /// Everything that was asked on the command line.
@@ -145,6 +145,8 @@ pub enum Command {
     Monitor(MonitorArgs),
     /// check what the runtime promises on this machine
     Verify(VerifyArgs),
+    /// say why a container died
+    Why(WhyArgs),
     /// print the completions for a shell
     Completions(CompletionsArgs),
     /// write the manual pages into a directory

@@ -99,3 +99,14 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
     pub format: VerifyFormat,
 }
+
+/// Arguments of `why`.
+#[derive(Debug, Clone, Args)]
+pub struct WhyArgs {
+    /// name of the container, which may be deleted, or its bundle (with a '/')
+    #[arg(value_name = "CONTAINER|BUNDLE")]
+    pub container: String,
+    /// text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
+    pub format: Format,
+}

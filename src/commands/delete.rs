@@ -2,7 +2,8 @@
 
 use crate::cli::{DeleteArgs, Global};
 use crate::exit::ExitStatus;
-use crate::runtime::{RuntimeError, Store, delete};
+use crate::receipt::End;
+use crate::runtime::{Container, RuntimeError, Store, delete};
 
 /// Deletes the container.
 pub fn run(global: &Global, args: &DeleteArgs) -> anyhow::Result<ExitStatus> {
@@ -10,9 +11,16 @@ pub fn run(global: &Global, args: &DeleteArgs) -> anyhow::Result<ExitStatus> {
     Ok(ExitStatus::SUCCESS)
 }
 
-/// Deletes a container whose process has just ended; somebody else may have done so already.
-pub(super) fn after_end(global: &Global, id: &str) -> anyhow::Result<()> {
-    match delete::delete(&Store::open(global)?, id, false) {
+/// Deletes a container whose process has just ended, or with `keep` notes how it did; somebody else may have deleted
+/// it already.
+pub(super) fn after_end(global: &Global, container: &Container, end: End, keep: bool) -> anyhow::Result<()> {
+    let store = Store::open(global)?;
+    let done = if keep {
+        delete::note_end(&store, container, end)
+    } else {
+        delete::delete_ended(&store, container, end)
+    };
+    match done {
         Ok(()) | Err(RuntimeError::NotFound) => Ok(()),
         Err(error) => {
             tracing::warn!("{error}");

@@ -53,7 +53,7 @@ pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<ExitStatus> {
         None => return Ok(ExitStatus::SUCCESS),
     }
     match foreground {
-        Some(foreground) => Ok(foreground.wait(&launched)?),
+        Some(foreground) => Ok(foreground.wait(&launched)?.into()),
         None => Ok(ExitStatus::SUCCESS),
     }
 }

@@ -28,6 +28,7 @@ pub mod test_memory;
 pub mod update;
 pub mod verify;
 pub mod version;
+pub mod why;
 pub mod worker;
 
 use std::io::{self, Write};
@@ -96,6 +97,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::TestMemory(args) => test_memory::run(global, args),
         Command::Update(args) => update::run(global, args),
         Command::Verify(args) => verify::run(global, args),
+        Command::Why(args) => why::run(global, args),
     }
 }
 
@@ -124,6 +126,7 @@ fn prints(command: &Command) -> bool {
             | Command::Monitor(_)
             | Command::Ps(_)
             | Command::State(_)
+            | Command::Why(_)
     )
 }
 

@@ -18,7 +18,8 @@ pub fn run(global: &Global, args: &RestoreArgs) -> anyhow::Result<ExitStatus> {
     warn_without_root();
     let bundle = args.bundle.as_deref().unwrap_or(Path::new("."));
     let bundle = bundle.canonicalize().with_context(|| format!("cannot find bundle {}", bundle.display()))?;
-    let mut container = Store::open(global)?.prepare(&args.container_id, &bundle)?;
+    let store = Store::open(global)?;
+    let mut container = store.prepare(&args.container_id, &bundle)?;
     let foreground = if args.detach {
         None
     } else {
@@ -27,7 +28,7 @@ pub fn run(global: &Global, args: &RestoreArgs) -> anyhow::Result<ExitStatus> {
     let restored = start(&mut container, args);
     match restored {
         Ok(master) => match foreground {
-            Some(foreground) => Ok(container.wait_and_delete(foreground, master)?),
+            Some(foreground) => Ok(container.wait_and_delete(&store, foreground, master)?),
             None => Ok(ExitStatus::SUCCESS),
         },
         Err(error) => {

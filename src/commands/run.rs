@@ -20,9 +20,7 @@ pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<ExitStatus> {
     let Some(foreground) = foreground else { return Ok(ExitStatus::SUCCESS) };
     // Other commands may change the container while it runs.
     container.unlock();
-    let status = foreground.wait(&launched)?;
-    if !args.keep {
-        super::delete::after_end(global, &args.create.container_id)?;
-    }
-    Ok(status)
+    let end = foreground.wait(&launched)?;
+    super::delete::after_end(global, &container, end, args.keep)?;
+    Ok(end.into())
 }

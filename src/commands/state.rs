@@ -4,11 +4,16 @@ use super::container_state::ContainerState;
 use crate::cli::{ContainerArgs, Global};
 use crate::exit::ExitStatus;
 use crate::proof::journal;
-use crate::runtime::{Container, Status, Store};
+use crate::receipt::Found;
+use crate::runtime::{Container, Status, Store, receipts};
 
 /// The annotations that tell of the last proof.
 const VERDICT: &str = "rt.memory.verdict";
 const VERDICT_AT: &str = "rt.memory.verdict.at";
+/// The annotations of a stopped container: why it died, its own peak in bytes, OOM kills of its own processes.
+const DEATH: &str = "rt.memory.death";
+const PEAK: &str = "rt.memory.peak";
+const OOM_KILLS: &str = "rt.memory.oom-kills";
 
 /// Prints the state.
 pub fn run(global: &Global, args: &ContainerArgs) -> anyhow::Result<ExitStatus> {
@@ -17,13 +22,21 @@ pub fn run(global: &Global, args: &ContainerArgs) -> anyhow::Result<ExitStatus> 
     Ok(ExitStatus::SUCCESS)
 }
 
-/// The state without an owner, and with the verdict of the last proof.
+/// The state without an owner, and with the verdict of the last proof and the essentials of the receipt.
 fn of(container: &Container) -> ContainerState {
     let status = container.status();
     let mut annotations = container.annotations().clone();
     if let Some(record) = journal::latest(container.directory()) {
         annotations.insert(VERDICT.to_owned(), record.verdict.to_string());
         annotations.insert(VERDICT_AT.to_owned(), record.started_at);
+    }
+    if status == Status::Stopped {
+        let receipt = receipts::take(container, Found::Stopped, None);
+        annotations.insert(DEATH.to_owned(), receipt.death.cause.name().to_owned());
+        if let Some(memory) = receipt.evidence.memory {
+            annotations.insert(OOM_KILLS.to_owned(), memory.oom_kills.to_string());
+            annotations.extend(memory.own_peak_bytes.map(|peak| (PEAK.to_owned(), peak.to_string())));
+        }
     }
     ContainerState {
         oci_version: container.oci_version().to_owned(),

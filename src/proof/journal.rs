@@ -49,6 +49,11 @@ fn is_read_only(error: &ProofError) -> bool {
 
 /// The last record of a folder's file; `None` where there is none. Lines that are no records are skipped.
 pub fn latest(dir: &Path) -> Option<Record> {
+    text(dir)?.lines().rev().find_map(|line| serde_json::from_str(line).ok())
+}
+
+/// The text of a folder's file; `None` where there is none that can be read.
+pub fn text(dir: &Path) -> Option<String> {
     let mut text = String::new();
     let file = OpenOptions::new()
         .read(true)
@@ -56,7 +61,16 @@ pub fn latest(dir: &Path) -> Option<Record> {
         .open(dir.join(FILE))
         .ok()?;
     file.take(2 * MAX_BYTES).read_to_string(&mut text).ok()?;
-    text.lines().rev().find_map(|line| serde_json::from_str(line).ok())
+    Some(text)
+}
+
+/// The newest whole lines of a journal's text that fit in `max` bytes.
+#[must_use]
+pub fn newest(text: &str, max: usize) -> &str {
+    let Some(from) = text.len().checked_sub(max).filter(|from| *from > 0) else { return text };
+    // From the first line that begins there or later; the byte before tells whether one begins right there.
+    let tail = text.as_bytes()[from - 1..].iter().position(|byte| *byte == b'\n');
+    tail.and_then(|newline| text.get(from + newline..)).unwrap_or_default()
 }
 
 fn append_line(path: &Path, line: &[u8]) -> Result<(), ProofError> {
@@ -131,6 +145,16 @@ mod tests {
         append_line(&path, b"two\n").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_newest_lines_are_whole_ones() {
+        assert_eq!(newest("one\ntwo\n", 100), "one\ntwo\n");
+        assert_eq!(newest("one\ntwo\n", 8), "one\ntwo\n");
+        assert_eq!(newest("one\ntwo\n", 7), "two\n");
+        assert_eq!(newest("one\ntwo\n", 4), "two\n");
+        assert_eq!(newest("one\ntwo\n", 3), "");
+        assert_eq!(newest("ä", 1), "");
     }
 
     #[test]

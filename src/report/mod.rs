@@ -6,3 +6,4 @@ pub mod monitor;
 pub mod proof;
 pub mod verify;
 pub mod verify_html;
+pub mod why;

@@ -15,19 +15,20 @@ use super::oci_state::OciState;
 use super::record::{self, Record};
 use super::status::{ProcessId, Status};
 use super::store::{Lock, is_locked};
-use super::{bundle, gate};
+use super::{bundle, gate, receipts};
 
 /// The compiled seccomp filter, for exec.
 pub const SECCOMP: &str = "seccomp";
 
 /// All that rt puts into a container's folder.
-pub const FILES: [&str; 7] = [
+pub const FILES: [&str; 8] = [
     record::FILE,
     bundle::CONFIG,
     gate::START,
     gate::RESULT_FOLDER,
     SECCOMP,
     crate::proof::journal::FILE,
+    receipts::SIGNAL,
     "bundle",
 ];
 

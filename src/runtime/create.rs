@@ -22,7 +22,7 @@ use super::record::{FORMAT, Record};
 use super::seccomp::Filter;
 use super::status::ProcessId;
 use super::store::Store;
-use super::{bundle, default_bundle, delete, intel_rdt, seal, seccomp, sockets, validate};
+use super::{bundle, default_bundle, delete, intel_rdt, receipts, seal, seccomp, sockets, validate};
 use crate::units::{CpuShare, Ram};
 
 /// What is asked of `create` and `run`.
@@ -250,6 +250,8 @@ fn record_of(
         asked: linux.and_then(|linux| linux.resources().clone()),
         rdt: None,
         no_new_keyring,
+        baseline: None,
+        end: None,
     })
 }
 
@@ -259,6 +261,9 @@ fn limit(store: &Store, container: &mut Container, spec: &Spec) -> Result<Option
     save_for_exec(container.directory(), spec, filter.as_ref())?;
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     container.record_mut().cgroup.create(resources).map_err(RuntimeError::start)?;
+    if container.cgroup().was_preexisting() {
+        container.record_mut().baseline = receipts::baseline(container);
+    }
     Ok(filter)
 }
 

@@ -7,28 +7,58 @@ use super::create::has_own_pids;
 use super::error::{Result, RuntimeError};
 use super::hooks::{HookRun, run_all};
 use super::kill;
+use super::receipts;
 use super::status::Status;
 use super::store::Store;
+use crate::receipt::{End, Found};
 
 /// Deletes container `id`. With `force` it is killed first if need be, and one that does not exist is no error.
 ///
 /// # Errors
 /// It runs and `force` is not given, or something of it could not be removed.
 pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
-    let found = if force { take(store, id) } else { store.load_locked(id) };
-    let mut container = match found {
+    let taken = if force { take(store, id) } else { store.load_locked(id) };
+    let mut container = match taken {
         Err(RuntimeError::NotFound) if force => return remove_abandoned(store, id),
-        found => found?,
+        taken => taken?,
     };
-    match container.status() {
-        Status::Stopped => {}
-        _ if force => kill::end(&container)?,
-        Status::Created => kill::end(&container)?,
+    let found = match container.status() {
+        Status::Stopped => Found::Stopped,
+        Status::Created => Found::NotStarted,
+        _ if force => Found::Deleted,
         other => {
             return Err(RuntimeError::NotStopped { id: id.to_owned(), status: other.to_string() });
         }
-    }
+    };
+    kill::end(&container)?;
+    receipts::leave(store, &container, found, None);
     destroy(&mut container)
+}
+
+/// Deletes a container whose init rt has waited for.
+///
+/// # Errors
+/// As [`delete`]; another one of that name has come instead.
+pub fn delete_ended(store: &Store, ended: &Container, end: End) -> Result<()> {
+    let mut container = again(store, ended)?;
+    receipts::leave(store, &container, Found::Stopped, Some(end));
+    destroy(&mut container)
+}
+
+/// Records how init ended, for a container that stays.
+///
+/// # Errors
+/// The container is gone, or cannot be written to.
+pub fn note_end(store: &Store, ended: &Container, end: End) -> Result<()> {
+    let mut container = again(store, ended)?;
+    container.record_mut().end = Some(end);
+    container.save()
+}
+
+/// The container, locked: other commands may have changed it since, deleted it, or even made one of its name.
+fn again(store: &Store, ended: &Container) -> Result<Container> {
+    let container = store.load_locked(ended.id())?;
+    if container.init() == ended.init() { Ok(container) } else { Err(RuntimeError::NotFound) }
 }
 
 /// Another command may hold the container because its init hangs in a hook or in a start: killing it lets that end.

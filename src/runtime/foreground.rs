@@ -17,7 +17,7 @@ use nix::unistd::{Pid, read, write};
 use super::error::{Result, RuntimeError};
 use super::launch::Launched;
 use super::terminal::{HostTerminal, clear_newline_translation};
-use crate::exit::ExitStatus;
+use crate::receipt::End;
 use crate::sys::clone::{pidfd_send_signal, set_child_subreaper};
 use crate::sys::socket::receive;
 
@@ -90,13 +90,13 @@ impl Foreground {
     ///
     /// # Errors
     /// A system call failed in a way that cannot be.
-    pub fn wait(mut self, process: &Launched) -> Result<ExitStatus> {
+    pub fn wait(mut self, process: &Launched) -> Result<End> {
         loop {
-            if let Some(status) = self.relay_signals(process)? {
+            if let Some(end) = self.relay_signals(process)? {
                 if let Some(terminal) = &mut self.terminal {
                     terminal.drain();
                 }
-                return Ok(status);
+                return Ok(end);
             }
             self.wait_for_something()?;
             if let Some(terminal) = &mut self.terminal {
@@ -127,7 +127,7 @@ impl Foreground {
     }
 
     /// Passes signals on; the status of the process once it has ended.
-    fn relay_signals(&self, process: &Launched) -> Result<Option<ExitStatus>> {
+    fn relay_signals(&self, process: &Launched) -> Result<Option<End>> {
         // Asked every time and not only at SIGCHLD: several signals of one kind come as one.
         let mut ended = reap(process.pid)?;
         while let Some(info) = self.signals.read_signal().map_err(RuntimeError::call("read signals"))? {
@@ -152,15 +152,15 @@ impl Foreground {
 }
 
 /// Takes every child that has ended, and the status of `wanted` if it is among them.
-fn reap(wanted: Pid) -> Result<Option<ExitStatus>> {
+fn reap(wanted: Pid) -> Result<Option<End>> {
     let mut found = None;
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) if pid == wanted => {
-                found = Some(ExitStatus(u8::try_from(code & 0xff).unwrap_or(255)));
+                found = Some(End::Exit(u8::try_from(code & 0xff).unwrap_or(255)));
             }
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid == wanted => {
-                found = Some(ExitStatus(128 + u8::try_from(signal as i32).unwrap_or(0)));
+                found = Some(End::Signal(signal as i32));
             }
             Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(found),
             Ok(_) | Err(Errno::EINTR) => {}

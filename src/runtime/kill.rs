@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::container::Container;
 use super::create::has_own_pids;
 use super::error::{Result, RuntimeError};
+use super::receipts;
 use super::status::Status;
 use crate::sys::clone::pidfd_send_signal;
 use crate::sys::process::pidfd_open;
@@ -30,6 +31,7 @@ pub fn signal(container: &Container, signal: i32) -> Result<()> {
         }
         return Err(RuntimeError::NotRunning);
     }
+    receipts::note_signal(container, signal);
     if signal == libc::SIGKILL && !has_own_pids(container.spec()?) {
         return Ok(container.cgroup().signal_all(signal)?);
     }

@@ -20,6 +20,7 @@ pub mod network;
 mod oci_state;
 mod pid_file;
 pub mod process;
+pub mod receipts;
 mod record;
 mod restored;
 pub mod rootfs;

@@ -13,6 +13,7 @@ use super::cgroups::Cgroup;
 use super::error::{Result, RuntimeError};
 use super::intel_rdt::RdtGroup;
 use super::status::ProcessId;
+use crate::receipt::{Baseline, End};
 
 /// The name of the state file: our own, so that folders of other runtimes under the same root are never
 /// taken for ours.
@@ -51,6 +52,12 @@ pub struct Record {
     /// The container keeps the session keyring of its creator.
     #[serde(default)]
     pub no_new_keyring: bool,
+    /// What a cgroup that was there before had counted already.
+    #[serde(default)]
+    pub baseline: Option<Baseline>,
+    /// How init ended, where rt waited for it.
+    #[serde(default)]
+    pub end: Option<End>,
 }
 
 impl Record {
@@ -158,6 +165,8 @@ mod tests {
             asked: None,
             rdt: None,
             no_new_keyring: false,
+            baseline: None,
+            end: None,
         }
     }
 

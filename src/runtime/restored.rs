@@ -11,9 +11,11 @@ use super::delete;
 use super::error::{Result, RuntimeError};
 use super::foreground::Foreground;
 use super::launch::Launched;
+use super::receipts;
 use super::status::ProcessId;
 use super::store::Store;
 use crate::exit::ExitStatus;
+use crate::receipt::Found;
 use crate::sys::process::pidfd_open;
 
 impl Store {
@@ -49,7 +51,12 @@ impl Container {
     ///
     /// # Errors
     /// It cannot be waited for.
-    pub fn wait_and_delete(&mut self, foreground: Foreground, master: Option<OwnedFd>) -> Result<ExitStatus> {
+    pub fn wait_and_delete(
+        &mut self,
+        store: &Store,
+        foreground: Foreground,
+        master: Option<OwnedFd>,
+    ) -> Result<ExitStatus> {
         let pid = Pid::from_raw(self.init_pid());
         let pidfd = pidfd_open(pid.as_raw()).map_err(RuntimeError::call("pidfd_open"))?;
         let mut foreground = foreground;
@@ -57,9 +64,10 @@ impl Container {
             foreground.attach_master(master)?;
         }
         self.unlock();
-        let status = foreground.wait(&Launched { pid, pidfd })?;
+        let end = foreground.wait(&Launched { pid, pidfd })?;
+        receipts::leave(store, self, Found::Stopped, Some(end));
         self.destroy()?;
-        Ok(status)
+        Ok(end.into())
     }
 
     /// Removes everything of it.

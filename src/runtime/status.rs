@@ -5,6 +5,9 @@ use std::fs;
 
 use serde::{Deserialize, Serialize};
 
+use super::store::is_rootless;
+use crate::receipt::End;
+
 /// The status of a container in the words of the OCI runtime spec, and runc's `paused`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -50,9 +53,20 @@ impl ProcessId {
     }
 }
 
+impl ProcessId {
+    /// How it ended, as long as nobody has waited for it.
+    pub fn end(self) -> Option<End> {
+        let stat = stat(self.pid).filter(|stat| stat.state == b'Z' && stat.start_time == self.start_time)?;
+        // Those who may not trace it read 0, whatever it is.
+        stat.exit_code.filter(|code| *code != 0 || !is_rootless()).map(End::from_wait_status)
+    }
+}
+
 struct Stat {
     state: u8,
     start_time: u64,
+    /// Field 52, as wait(2) has it.
+    exit_code: Option<i32>,
 }
 
 fn stat(pid: i32) -> Option<Stat> {
@@ -65,7 +79,8 @@ fn parse(text: &[u8]) -> Option<Stat> {
     let mut fields = text[end + 1..].split(|byte| *byte == b' ').filter(|field| !field.is_empty());
     let state = *fields.next()?.first()?;
     let start_time = std::str::from_utf8(fields.nth(18)?).ok()?.parse().ok()?;
-    Some(Stat { state, start_time })
+    let exit_code = fields.nth(29).and_then(|code| std::str::from_utf8(code).ok()?.trim().parse().ok());
+    Some(Stat { state, start_time, exit_code })
 }
 
 #[cfg(test)]
@@ -76,7 +91,21 @@ mod tests {
     fn a_command_with_parentheses_does_not_hide_the_state() {
         let text = b"7 (a) Z b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 1 2 3";
         let stat = parse(text).unwrap();
-        assert_eq!((stat.state, stat.start_time), (b'S', 4711));
+        assert_eq!((stat.state, stat.start_time, stat.exit_code), (b'S', 4711, None));
+    }
+
+    #[test]
+    fn a_process_that_nobody_waited_for_tells_how_it_ended() {
+        let mut child = std::process::Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
+        let id = ProcessId::of(i32::try_from(child.id()).unwrap());
+        let patience = std::time::Instant::now();
+        while id.is_alive() && patience.elapsed().as_secs() < 10 {
+            std::thread::yield_now();
+        }
+        assert_eq!(id.end(), Some(End::Exit(3)));
+        assert_eq!(ProcessId { start_time: id.start_time + 1, ..id }.end(), None);
+        child.wait().unwrap();
+        assert_eq!(id.end(), None);
     }
 
     #[test]

@@ -24,6 +24,9 @@ const DEFAULT_ROOT: &str = "/run/rt";
 /// Compiled seccomp filters. The name is no container's: see [`check_id`].
 const SECCOMP_CACHE: &str = ".seccomp-cache";
 
+/// Receipts of deleted containers; no container's name either.
+const RECEIPTS: &str = ".receipts";
+
 /// The exclusive right to change a container. Given back when dropped.
 #[derive(Debug)]
 pub struct Lock(Flock<File>);
@@ -90,6 +93,12 @@ impl Store {
     #[must_use]
     pub fn seccomp_cache(&self) -> PathBuf {
         self.root.join(SECCOMP_CACHE)
+    }
+
+    /// Where the receipts of deleted containers are kept.
+    #[must_use]
+    pub fn receipts(&self) -> PathBuf {
+        self.root.join(RECEIPTS)
     }
 
     /// Makes the folder of a new container and takes its lock.
@@ -236,12 +245,12 @@ pub fn is_locked(dir: &Path) -> bool {
 }
 
 /// runc's rule: word characters, `+`, `-` and `.`, and no name that means another folder.
-fn check_id(id: &str) -> Result<()> {
+pub(super) fn check_id(id: &str) -> Result<()> {
     if id.is_empty() {
         return Err(RuntimeError::EmptyId);
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
-    if !id.chars().all(allowed) || matches!(id, "." | ".." | SECCOMP_CACHE) || id.len() > 255 {
+    if !id.chars().all(allowed) || matches!(id, "." | ".." | SECCOMP_CACHE | RECEIPTS) || id.len() > 255 {
         return Err(RuntimeError::InvalidId(id.to_owned()));
     }
     Ok(())
@@ -310,7 +319,7 @@ mod tests {
 
     #[test]
     fn ids_are_runcs() {
-        for id in ["", ".", "..", "a/b", "a b", "ä", SECCOMP_CACHE] {
+        for id in ["", ".", "..", "a/b", "a b", "ä", SECCOMP_CACHE, RECEIPTS] {
             assert!(check_id(id).is_err(), "{id}");
         }
         for id in ["a", ".a", "a+b-c_d.1"] {

@@ -4,6 +4,7 @@
 pub mod clone;
 pub mod criu;
 pub mod kill;
+pub mod klog;
 pub mod memory;
 pub mod mount;
 pub mod process;

@@ -37,6 +37,8 @@ pub use request::{merge_resources, normalise_resources, parse_resources};
 pub use stats::Stats;
 pub use systemd::Unit;
 
+use crate::cgroup::{MemoryCgroup, Version as ReadVersion};
+
 type Result<T> = std::result::Result<T, CgroupError>;
 
 /// Which of the kernel's layouts the container's cgroup is made in.
@@ -119,6 +121,15 @@ impl Cgroup {
             _ => self.hierarchies.iter().find(|h| h.has(controller)),
         };
         found.map(|hierarchy| hierarchy.dir.as_path())
+    }
+
+    /// The memory cgroup, for reading. It need not be there.
+    pub fn memory(&self) -> Option<MemoryCgroup> {
+        let (version, hierarchy) = match self.version {
+            Version::V2 => (ReadVersion::V2, self.hierarchies.first()?),
+            _ => (ReadVersion::V1, self.hierarchies.iter().find(|h| h.has("memory"))?),
+        };
+        Some(MemoryCgroup { version, dir: hierarchy.dir.clone(), mount: hierarchy.mount.clone() })
     }
 
     /// The v1 hierarchies: the name each is mounted as (`memory`, `cpu,cpuacct`, `systemd`) and the container's

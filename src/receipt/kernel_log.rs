@@ -1,0 +1,76 @@
+//! The kernel's own words about an OOM kill: extra evidence where its log may be read, never required.
+
+use serde::{Deserialize, Serialize};
+
+use crate::sys::klog;
+
+/// So much of the log's end is looked at: some hundred messages.
+const MAX_BYTES: usize = 64 << 10;
+
+/// A process that the OOM killer chose, as the log has it (mm/oom_kill.c, dump_oom_victim).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Victim {
+    /// In the pid namespace of the host.
+    pub pid: i32,
+    /// The command, at most 15 bytes.
+    pub name: String,
+    /// The cgroup whose limit was hit; `None`: the host had no memory left.
+    pub limiter: Option<String>,
+}
+
+/// The first cgroup and pid namespaces of a machine (include/linux/proc_ns.h): the log speaks of theirs, and would be
+/// misread in others.
+const FIRST_NAMESPACES: [(&str, &str); 2] =
+    [("/proc/self/ns/cgroup", "cgroup:[4026531835]"), ("/proc/self/ns/pid", "pid:[4026531836]")];
+
+/// The victims in the cgroup with this path, oldest first; empty where the log cannot be read. Does not wait.
+pub fn victims(cgroup: &str) -> Vec<Victim> {
+    let first = FIRST_NAMESPACES
+        .iter()
+        .all(|(link, name)| std::fs::read_link(link).is_ok_and(|to| to.as_os_str() == *name));
+    if !first {
+        return Vec::new();
+    }
+    klog::last(MAX_BYTES).map_or_else(|_| Vec::new(), |log| parse(&String::from_utf8_lossy(&log), cgroup))
+}
+
+fn parse(log: &str, cgroup: &str) -> Vec<Victim> {
+    let victims = log.lines().filter_map(|line| line.split_once("oom-kill:"));
+    victims.filter_map(|(_, line)| victim(line, cgroup)).collect()
+}
+
+fn victim(line: &str, cgroup: &str) -> Option<Victim> {
+    // Paths and commands may contain commas; the keys around them do not change.
+    let (front, task) = line.rsplit_once(",task=")?;
+    let (front, at) = front.rsplit_once(",task_memcg=")?;
+    if at != cgroup {
+        return None;
+    }
+    let (name, numbers) = task.rsplit_once(",pid=")?;
+    let pid = numbers.split(',').next()?.trim().parse().ok()?;
+    let limiter = front.split_once(",oom_memcg=").map(|(_, path)| path.to_owned());
+    Some(Victim { pid, name: name.to_owned(), limiter })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = "\
+<6>[  12.5] oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/pod,task_memcg=/pod/web,task=a,b,pid=22610,uid=0
+<6>[  12.6] Memory cgroup out of memory: Killed process 22610 (a,b) total-vm:12136kB
+<6>[  13.0] oom-kill:constraint=CONSTRAINT_NONE,nodemask=(null),cpuset=/,mems_allowed=0,global_oom,task_memcg=/pod/web,task=tail,pid=7,uid=0
+<6>[  14.0] oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,oom_memcg=/x,task_memcg=/pod/web2,task=tail,pid=8,uid=0
+<6>[  15.0] oom-kill:constraint=";
+
+    #[test]
+    fn victims_are_those_of_the_cgroup_with_the_limit_that_was_hit() {
+        let found = parse(LOG, "/pod/web");
+        let want = [
+            Victim { pid: 22610, name: "a,b".into(), limiter: Some("/pod".into()) },
+            Victim { pid: 7, name: "tail".into(), limiter: None },
+        ];
+        assert_eq!(found, want);
+        assert_eq!(parse(LOG, "/web"), []);
+    }
+}
