@@ -35,9 +35,10 @@ test: ## all tests: unit, integration with real containers, and real engines
 test-unit: deps ## the unit tests alone
 	cargo test --lib --bins $(CARGO_FLAGS)
 
-bench: ## create+start+delete beside runc and crun; rewrites the table in docs/performance.md
+bench: ## life cycle beside runc and crun, prover beside stress-ng; rewrites the tables in docs/performance.md
 	@scripts/deps build bench
 	$(RUNNER) cargo bench --bench lifecycle $(CARGO_FLAGS) -- $(BENCH_ARGS)
+	$(RUNNER) cargo bench --bench prover $(CARGO_FLAGS)
 
 lint: ## formatting, clippy without warnings, licences and sources of every crate
 	@scripts/deps build lint

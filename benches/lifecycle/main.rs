@@ -3,6 +3,8 @@
 //! All run in one private mount namespace without the unified hierarchy of a hybrid host, which crun refuses.
 #![allow(clippy::unwrap_used, reason = "a benchmark stops at the first surprise")]
 
+#[path = "../common/document.rs"]
+mod document;
 mod lives;
 mod memory;
 mod seal;
@@ -34,7 +36,7 @@ fn main() {
     text += &table::seal(seal::cost(&setting, &runtimes[0], rounds));
     println!("{text}");
     if !args.iter().any(|a| a == "--dry-run") {
-        table::write_into(std::path::Path::new(DOCUMENT), &text);
+        document::write_between(DOCUMENT.as_ref(), "life cycle", &text);
     }
 }
 

@@ -1,15 +1,11 @@
-//! The results as Markdown, and their place in the document.
+//! The results as Markdown.
 
 use std::fmt::Write;
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
+use crate::document;
 use crate::lives::Life;
 use crate::setting::Runtime;
-
-const BEGIN: &str = "<!-- written by `make bench` -->\n";
-const END: &str = "<!-- end of what `make bench` writes -->\n";
 
 /// `lives` has one entry a bundle, each with one life a runtime; `peaks` is in KiB, `smallest` in bytes.
 pub fn render(
@@ -19,7 +15,7 @@ pub fn render(
     smallest: &[u64],
     rounds: usize,
 ) -> String {
-    let mut text = format!("Medians of {rounds} shuffled rounds, milliseconds; {}.\n\n", machine());
+    let mut text = format!("Medians of {rounds} shuffled rounds, milliseconds; {}.\n\n", document::machine());
     for (bundle, lives) in lives {
         let reference = runtimes.iter().position(|r| r.name == "crun").map(|i| lives[i].whole);
         text += "| bundle | runtime | create | start | delete | whole life | against crun |\n|---|---|---:|---:|---:|---:|---:|\n";
@@ -57,25 +53,4 @@ pub fn seal(cost: Duration) -> String {
 
 fn milliseconds(time: Duration) -> String {
     format!("{:.1}", time.as_secs_f64() * 1000.0)
-}
-
-fn machine() -> String {
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let memory_v1 = Path::new("/sys/fs/cgroup/memory").exists();
-    format!(
-        "Linux {}, {cpus} CPUs, memory controller on cgroup {}",
-        kernel.trim(),
-        if memory_v1 { "v1" } else { "v2" }
-    )
-}
-
-/// Replaces what stands between the two marks, or appends both.
-pub fn write_into(document: &Path, text: &str) {
-    let old = fs::read_to_string(document).unwrap_or_default();
-    let (before, after) = match (old.split_once(BEGIN), old.split_once(END)) {
-        (Some((before, _)), Some((_, after))) => (before.to_owned(), after.to_owned()),
-        _ => (old, String::new()),
-    };
-    fs::write(document, format!("{before}{BEGIN}\n{text}\n{END}{after}")).expect("the document");
 }

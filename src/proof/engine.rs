@@ -71,6 +71,8 @@ pub struct Outcome {
     pub record: Record,
     /// A record that could not be written; the verdict stands.
     pub record_error: Option<ProofError>,
+    /// From the worker's end to the decision; `None` where there was no worker.
+    pub decided_within: Option<Duration>,
 }
 
 /// Gathers the facts, compares, predicts and looks for refusals. Changes nothing.
@@ -119,14 +121,17 @@ pub fn prove(request: &Request, see: &mut dyn FnMut(&Sample)) -> Result<Outcome,
     record.refusals.clone_from(&assessment.refusals);
     record.file_dir = assessment.scratch.as_ref().map(|scratch| scratch.path.clone());
     let dirs = &request.subject.record_dirs;
-    let mut record_error = None;
+    let (mut record_error, mut decided_within) = (None, None);
     let decision = match (assessment.decision(), &assessment.plan, &assessment.facts.accounting) {
         (Some(decision), ..) => decision,
         (None, Some(plan), Some(accounting)) => {
             record_error = journal::append(dirs, &record).err();
             let scratch = assessment.scratch.as_ref();
             match execute(request, plan.clone(), accounting, scratch, &mut record, see) {
-                Ok(decision) => decision,
+                Ok((decision, within)) => {
+                    decided_within = Some(within);
+                    decision
+                }
                 Err(e) => {
                     let failed = failure(&e);
                     record.conclude(&failed, began.elapsed());
@@ -140,7 +145,7 @@ pub fn prove(request: &Request, see: &mut dyn FnMut(&Sample)) -> Result<Outcome,
     drop(held);
     record.conclude(&decision, began.elapsed());
     let record_error = journal::append(dirs, &record).err().or(record_error);
-    Ok(Outcome { assessment, decision, record, record_error })
+    Ok(Outcome { assessment, decision, record, record_error, decided_within })
 }
 
 /// Without accounting there is no limit to plan with, so preflight has refused already; kept total.
@@ -264,7 +269,7 @@ fn execute(
     scratch: Option<&Scratch>,
     record: &mut Record,
     see: &mut dyn FnMut(&Sample),
-) -> Result<Decision, ProofError> {
+) -> Result<(Decision, Duration), ProofError> {
     let file = scratch.map(Scratch::file).transpose()?;
     let mut worker = Worker::spawn(&request.worker_program, plan.strategy, plan.ceiling_bytes, file)?;
     let meters = Meters::open(request, &plan, accounting, worker.pid())?;
@@ -280,6 +285,7 @@ fn execute(
     }
     let worker_end =
         worker.reap().map_err(|source| ProofError::Observe { what: "wait for the worker", source })?;
+    let ended = Instant::now();
     if plan.strategy == Strategy::Fork {
         await_children(&accounting.cgroup, worker.pid())?;
     }
@@ -301,7 +307,7 @@ fn execute(
         samples: std::mem::take(&mut observer.samples),
     };
     record.observed(&plan, worker.pid(), &evidence);
-    Ok(decide(&plan, &evidence))
+    Ok((decide(&plan, &evidence), ended.elapsed()))
 }
 
 /// First below the limit, where it must fit and be accounted; then on to the target.
