@@ -13,15 +13,18 @@ use crate::cgroup::{MIB, TestCgroup, proved};
 use crate::document::median;
 
 pub const PLAIN_LOOP: &str = "--plain-loop";
+const PRIVATE: &str = "private";
+const SHARED: &str = "shared";
 const LIMIT_MIB: u64 = 1024;
 const ROUNDS: usize = 7;
 
-/// Writes almost the limit in steps of 1 MiB, and prints the bytes a second. A process of its own in the cgroup `dir`.
-pub fn plain_loop(dir: &str) {
+/// Writes almost the limit in steps of 1 MiB, and prints the bytes a second. A process of its own in the cgroup `dir`,
+/// on `kind` of memory: private or shared.
+pub fn plain_loop(dir: &str, kind: &str) {
     std::fs::write(format!("{dir}/cgroup.procs"), std::process::id().to_string()).unwrap();
     prctl::set_thp_disable(true).unwrap();
-    let (step, bytes) = (1 << 20, (LIMIT_MIB as usize - 16) << 20);
-    let mut region = Region::new(bytes).unwrap();
+    let (step, bytes) = (1 << 20, usize::try_from((LIMIT_MIB - 16) * MIB).unwrap());
+    let mut region = if kind == SHARED { Region::shared(bytes) } else { Region::new(bytes) }.unwrap();
     let began = Instant::now();
     for start in (0..bytes).step_by(step) {
         region.populate(start, start + step).unwrap();
@@ -30,10 +33,14 @@ pub fn plain_loop(dir: &str) {
     println!("{}", bytes as f64 / began.elapsed().as_secs_f64());
 }
 
-fn plain() -> f64 {
+fn plain(kind: &str) -> f64 {
     let cgroup = TestCgroup::limited(LIMIT_MIB).unwrap();
-    let output =
-        Command::new(std::env::current_exe().unwrap()).arg(PLAIN_LOOP).arg(&cgroup.dir).output().unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .arg(PLAIN_LOOP)
+        .arg(&cgroup.dir)
+        .arg(kind)
+        .output()
+        .unwrap();
     String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
 }
 
@@ -87,11 +94,13 @@ fn stress_ng(cgroup: &TestCgroup) -> std::process::Child {
 }
 
 pub fn table() -> String {
-    let (mut plains, mut proofs) = (Vec::new(), vec![Vec::new(); Strategy::ALL.len()]);
+    let (mut plains, mut shared) = (Vec::new(), Vec::new());
+    let mut proofs = vec![Vec::new(); Strategy::ALL.len()];
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let has_stress_ng = Command::new("stress-ng").arg("--version").stdout(Stdio::null()).status().is_ok();
     for _ in 0..ROUNDS {
-        plains.push(plain());
+        plains.push(plain(PRIVATE));
+        shared.push(plain(SHARED));
         for (rates, strategy) in proofs.iter_mut().zip(Strategy::ALL) {
             rates.push(proof(strategy));
         }
@@ -100,15 +109,19 @@ pub fn table() -> String {
             theirs.push(until_killed(stress_ng).as_secs_f64());
         }
     }
-    let plain = median(&plains);
+    let (plain, shared) = (median(&plains), median(&shared));
     let mut text = format!(
         "Fill rate up to a limit of 1 GiB, {ROUNDS} rounds in turn; the plain loop populates and writes 1 MiB at a time.\n\n\
-         | who | GiB/s | of the plain loop |\n|---|---:|---:|\n| plain loop | {:.2} | 1.00 |\n",
-        plain / (1024 * MIB) as f64
+         | who | GiB/s | of the plain loop on such memory |\n|---|---:|---:|\n| plain loop, private | {:.2} | 1.00 |\n\
+         | plain loop, shared | {:.2} | 1.00 |\n",
+        plain / (1024 * MIB) as f64,
+        shared / (1024 * MIB) as f64
     );
-    for (rates, strategy) in proofs.iter().zip(Strategy::ALL) {
+    for (rates, strategy) in proofs.iter().zip(&Strategy::ALL) {
         let rate = median(rates);
-        writeln!(text, "| {strategy} | {:.2} | {:.2} |", rate / (1024 * MIB) as f64, rate / plain).unwrap();
+        let reference = if *strategy == Strategy::Shm { shared } else { plain };
+        writeln!(text, "| {strategy} | {:.2} | {:.2} |", rate / (1024 * MIB) as f64, rate / reference)
+            .unwrap();
     }
     let ours = median(&ours);
     write!(

@@ -16,7 +16,7 @@ const DOCUMENT: &str = "docs/performance.md";
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     if args.first().is_some_and(|a| a == fill::PLAIN_LOOP) {
-        return fill::plain_loop(&args[1]);
+        return fill::plain_loop(&args[1], &args[2]);
     }
     assert!(nix::unistd::geteuid().is_root(), "the benchmark needs root: it makes cgroups");
     let text = format!(

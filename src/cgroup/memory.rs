@@ -27,6 +27,8 @@ pub struct Stat {
     pub active_file: u64,
     /// Not told by v1.
     pub slab_reclaimable: u64,
+    /// Page tables, stacks, slab and buffers of sockets; not told by v1, nor before Linux 5.18.
+    pub kernel: Option<u64>,
 }
 
 impl Stat {
@@ -114,6 +116,18 @@ impl MemoryCgroup {
     /// Memory charged now, in bytes, descendants included.
     pub fn usage(&self) -> Result<u64, CgroupError> {
         read::number(&self.file(self.usage_file()))
+    }
+
+    /// Memory in use by the kernel's statistics, in bytes: usage without the charges that each CPU holds in stock (up
+    /// to 64 pages), which the kernel calls in at the limit. Exact when more than 64 pages a CPU were charged since the
+    /// statistics were last flushed (memcg_vmstats_needs_flush, mm/memcontrol.c). `None` where the kernel does not tell.
+    pub fn charged(&self) -> Result<Option<u64>, CgroupError> {
+        let stat = self.stat()?;
+        let kernel = match self.version {
+            Version::V1 => read::number_if_there(&self.file(v1::KERNEL_USAGE))?,
+            Version::V2 => stat.kernel,
+        };
+        Ok(kernel.map(|kernel| stat.anon + stat.file + kernel))
     }
 
     /// The highest usage recorded; `None` on v2 before Linux 5.19.
@@ -230,6 +244,15 @@ fn parse_stat(text: &str, version: Version) -> Stat {
             (Version::V2, "inactive_file") | (Version::V1, "total_inactive_file") => &mut stat.inactive_file,
             (Version::V2, "active_file") | (Version::V1, "total_active_file") => &mut stat.active_file,
             (Version::V2, "slab_reclaimable") => &mut stat.slab_reclaimable,
+            (Version::V2, "kernel") => {
+                stat.kernel = Some(value + stat.kernel.unwrap_or(0));
+                continue;
+            }
+            // Comes after `kernel`, and is not part of it.
+            (Version::V2, "sock") => {
+                stat.kernel = stat.kernel.map(|kernel| kernel + value);
+                continue;
+            }
             _ => continue,
         };
         *slot = value;
@@ -335,10 +358,10 @@ mod tests {
     #[test]
     fn stat_speaks_one_language_for_both_versions() {
         let v1 = "cache 1\nrss 1\ntotal_cache 30\ntotal_rss 40\ntotal_shmem 5\ntotal_inactive_file 10\ntotal_active_file 15\n";
-        let v2 = "anon 40\nfile 30\nshmem 5\ninactive_file 10\nactive_file 15\nslab_reclaimable 7\nslab 9\n";
+        let v2 = "anon 40\nfile 30\nkernel 6\nsock 1\nshmem 5\ninactive_file 10\nactive_file 15\nslab_reclaimable 7\nslab 9\n";
         let one = parse_stat(v1, Version::V1);
         let two = parse_stat(v2, Version::V2);
-        assert_eq!(Stat { slab_reclaimable: 7, ..one }, two);
+        assert_eq!(Stat { slab_reclaimable: 7, kernel: Some(7), ..one }, two);
         assert_eq!(two.reclaimable(), 32);
     }
 

@@ -1,6 +1,7 @@
 //! Files of the v1 memory controller (Documentation/admin-guide/cgroup-v1/memory.rst).
 
 pub const PROCS: &str = "cgroup.procs";
+pub const KERNEL_USAGE: &str = "memory.kmem.usage_in_bytes";
 pub const LIMIT: &str = "memory.limit_in_bytes";
 pub const USAGE: &str = "memory.usage_in_bytes";
 pub const PEAK: &str = "memory.max_usage_in_bytes";

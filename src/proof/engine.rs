@@ -229,6 +229,13 @@ impl Meters {
         })
     }
 
+    /// What is in use at the limiter without what CPUs hold in stock; `None` where the statistics do not fit the usage,
+    /// so that something else is charged too.
+    fn charged(&self, noise_bytes: u64) -> Result<Option<u64>, ProofError> {
+        let (charged, usage) = (self.limiter_cgroup.charged()?, self.limiter.usage()?);
+        Ok(charged.filter(|charged| (usage.saturating_sub(noise_bytes)..=usage).contains(charged)))
+    }
+
     fn hits_above(&self) -> u64 {
         self.above.iter().filter_map(|meter| meter.read().ok()).map(|c| c.limit_hits).sum()
     }
@@ -279,7 +286,7 @@ fn execute(
     let above_before = meters.hits_above();
     plan.rebase(limiter_before.usage_bytes);
     let mut observer = Observer::start(request.subject.init, &plan)?;
-    let (stop, within) = run_sides(&plan, &mut worker, &meters, &mut observer, see)?;
+    let (stop, within) = run_sides(&mut plan, &mut worker, &meters, &mut observer, see)?;
     if stop != Stop::WorkerEnded {
         worker.kill().map_err(|source| ProofError::Observe { what: "kill of the worker", source })?;
     }
@@ -312,7 +319,7 @@ fn execute(
 
 /// First below the limit, where it must fit and be accounted; then on to the target.
 fn run_sides(
-    plan: &Plan,
+    plan: &mut Plan,
     worker: &mut Worker,
     meters: &Meters,
     observer: &mut Observer,
@@ -335,6 +342,11 @@ fn run_sides(
     // The last look before the limit: from here on somebody will be killed.
     if plan.reaches_limit() && meters.endangered(worker.touched()) {
         return Ok((Stop::VictimUnsafe, within));
+    }
+    if plan.reaches_limit()
+        && let Some(charged) = meters.charged(plan.noise_bytes)?
+    {
+        plan.refine(worker.touched(), charged);
     }
     Ok((side(plan, plan.ceiling_bytes, worker, meters, observer, see)?, within))
 }
