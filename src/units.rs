@@ -164,6 +164,9 @@ impl fmt::Display for Mib {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -164,6 +164,10 @@ fn parse_mount(line: &str) -> Option<CgroupMount> {
     let mut front = front.split(' ').skip(3);
     let root = PathBuf::from(unescape(front.next()?));
     let mount_point = PathBuf::from(unescape(front.next()?));
+    // Anything else would lead out of the hierarchy.
+    if !root.is_absolute() || !mount_point.is_absolute() {
+        return None;
+    }
     let options = back.nth(1).unwrap_or_default().split(',').map(str::to_owned).collect();
     Some(CgroupMount { version, root, mount_point, options })
 }

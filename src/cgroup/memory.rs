@@ -34,7 +34,7 @@ pub struct Stat {
 impl Stat {
     /// What the kernel can take back without swap: page cache on the file lists and reclaimable slab.
     pub fn reclaimable(&self) -> u64 {
-        self.inactive_file + self.active_file + self.slab_reclaimable
+        self.inactive_file.saturating_add(self.active_file).saturating_add(self.slab_reclaimable)
     }
 }
 
@@ -233,10 +233,10 @@ impl MemoryCgroup {
     }
 }
 
-fn parse_stat(text: &str, version: Version) -> Stat {
+pub(super) fn parse_stat(text: &str, version: Version) -> Stat {
     let mut stat = Stat::default();
     for (key, value) in text.lines().filter_map(|line| line.split_once(' ')) {
-        let Ok(value) = value.trim_end().parse::<u64>() else { continue };
+        let Some(value) = read::decimal(value) else { continue };
         let slot = match (version, key) {
             (Version::V2, "anon") | (Version::V1, "total_rss") => &mut stat.anon,
             (Version::V2, "file") | (Version::V1, "total_cache") => &mut stat.file,

@@ -4,6 +4,8 @@
 pub mod counters;
 pub mod error;
 pub mod freezer;
+#[cfg(test)]
+mod fuzz;
 pub mod host;
 pub mod join;
 pub mod limiter;

@@ -28,13 +28,15 @@ impl Pressure {
         let field = |line: &str, key: &str| {
             line.split(' ').find_map(|part| Some(part.strip_prefix(key)?.strip_prefix('=')?.to_owned()))
         };
+        let percent = |text: String| text.parse().ok().filter(|value: &f64| (0.0..=100.0).contains(value));
+        let total = |text: String| read::decimal(&text);
         let some = line("some")?;
         let full = line("full").unwrap_or_default();
         Some(Self {
-            some_avg10: field(some, "avg10")?.parse().ok()?,
-            some_total_us: field(some, "total")?.parse().ok()?,
-            full_avg10: field(full, "avg10").and_then(|v| v.parse().ok()).unwrap_or(0.0),
-            full_total_us: field(full, "total").and_then(|v| v.parse().ok()).unwrap_or(0),
+            some_avg10: percent(field(some, "avg10")?)?,
+            some_total_us: total(field(some, "total")?)?,
+            full_avg10: field(full, "avg10").and_then(percent).unwrap_or(0.0),
+            full_total_us: field(full, "total").and_then(total).unwrap_or(0),
         })
     }
 }

@@ -35,14 +35,20 @@ pub fn number_if_there(path: &Path) -> Result<Option<u64>, CgroupError> {
 }
 
 fn parse_number(path: &Path, text: &str) -> Result<u64, CgroupError> {
-    text.trim_end().parse().map_err(|_| CgroupError::parse(path, text, "a number"))
+    decimal(text).ok_or_else(|| CgroupError::parse(path, text, "a number"))
+}
+
+/// A number as the kernel prints it: digits alone, with the end of its line. `parse` would take a sign too.
+pub fn decimal(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(['\n', ' ']);
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
 /// The value of `key` in a file of `key value` lines.
 pub fn keyed(text: &str, key: &str) -> Option<u64> {
     text.lines().find_map(|line| {
         let (name, value) = line.split_once(' ')?;
-        (name == key).then(|| value.trim_end().parse().ok())?
+        (name == key).then(|| decimal(value))?
     })
 }
 
@@ -73,7 +79,7 @@ impl Kept {
 
     /// The file's only number.
     pub fn number(&self) -> Result<u64, CgroupError> {
-        self.with_text(|text| text.trim_end().parse().ok(), "a number")
+        self.with_text(decimal, "a number")
     }
 
     /// The value of `key` in a file of `key value` lines; an absent key is an error.

@@ -23,6 +23,6 @@ pub const SUBTREE_CONTROL: &str = "cgroup.subtree_control";
 pub fn limit(text: &str) -> Option<Option<u64>> {
     match text.trim_end() {
         "max" => Some(None),
-        number => number.parse().ok().map(Some),
+        number => super::read::decimal(number).map(Some),
     }
 }

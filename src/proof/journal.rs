@@ -1,8 +1,9 @@
 //! The file of records, a JSON line each: mode 0600, no links followed, bounded, a line appended whole.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -54,14 +55,15 @@ pub fn latest(dir: &Path) -> Option<Record> {
 
 /// The text of a folder's file; `None` where there is none that can be read.
 pub fn text(dir: &Path) -> Option<String> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
         .open(dir.join(FILE))
         .ok()?;
-    file.take(2 * MAX_BYTES).read_to_string(&mut text).ok()?;
-    Some(text)
+    file.take(2 * MAX_BYTES).read_to_end(&mut bytes).ok()?;
+    // A line that is no text spoils itself alone.
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The newest whole lines of a journal's text that fit in `max` bytes.
@@ -73,7 +75,7 @@ pub fn newest(text: &str, max: usize) -> &str {
     tail.and_then(|newline| text.get(from + newline..)).unwrap_or_default()
 }
 
-fn append_line(path: &Path, line: &[u8]) -> Result<(), ProofError> {
+pub(super) fn append_line(path: &Path, line: &[u8]) -> Result<(), ProofError> {
     let failed = |source| ProofError::Record { path: path.to_owned(), source };
     loop {
         let mut file =
@@ -84,11 +86,21 @@ fn append_line(path: &Path, line: &[u8]) -> Result<(), ProofError> {
             Ok(now) if (now.dev(), now.ino()) == (metadata.dev(), metadata.ino()) => {}
             _ => continue,
         }
+        // A writer that was killed half-way leaves a line without an end, which would swallow this one.
+        let torn = is_torn(&file, metadata.len()).map_err(failed)?;
+        let line: Cow<'_, [u8]> = if torn { [b"\n", line].concat().into() } else { line.into() };
         if metadata.len() + line.len() as u64 > MAX_BYTES {
-            return cut(path, &mut file, line).map_err(failed);
+            return cut(path, &mut file, &line).map_err(failed);
         }
-        return file.write_all(line).map_err(failed);
+        return file.write_all(&line).map_err(failed);
     }
+}
+
+fn is_torn(file: &File, length: u64) -> io::Result<bool> {
+    let Some(last) = length.checked_sub(1) else { return Ok(false) };
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, last)?;
+    Ok(byte != *b"\n")
 }
 
 /// Opens without following a link, and only a regular file that has no second name.

@@ -7,6 +7,8 @@ pub mod engine;
 pub mod error;
 pub mod evidence;
 pub mod facts;
+#[cfg(test)]
+mod fuzz;
 pub mod hostmem;
 pub mod journal;
 pub mod lockable;

@@ -34,7 +34,7 @@ pub fn victims(cgroup: &str) -> Vec<Victim> {
     klog::last(MAX_BYTES).map_or_else(|_| Vec::new(), |log| parse(&String::from_utf8_lossy(&log), cgroup))
 }
 
-fn parse(log: &str, cgroup: &str) -> Vec<Victim> {
+pub(super) fn parse(log: &str, cgroup: &str) -> Vec<Victim> {
     let victims = log.lines().filter_map(|line| line.split_once("oom-kill:"));
     victims.filter_map(|(_, line)| victim(line, cgroup)).collect()
 }

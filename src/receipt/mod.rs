@@ -7,6 +7,8 @@ pub mod advice;
 pub mod death;
 mod end;
 mod evidence;
+#[cfg(test)]
+mod fuzz;
 mod kernel_log;
 mod proofs;
 

@@ -71,8 +71,10 @@ impl Proofs {
         self.lost_init = line.verdict == Verdict::InitDied.name();
         self.peak_before(line.counters_before);
         let (Some(before), Some(after)) = (line.counters_before, line.counters_after) else { return };
-        self.oom_kills += after.oom_kill.saturating_sub(before.oom_kill);
-        self.limit_hits += after.limit_hits.saturating_sub(before.limit_hits);
+        let kills = after.oom_kill.saturating_sub(before.oom_kill);
+        self.oom_kills = self.oom_kills.saturating_add(kills);
+        let hits = after.limit_hits.saturating_sub(before.limit_hits);
+        self.limit_hits = self.limit_hits.saturating_add(hits);
         self.peak_after_bytes = self.peak_after_bytes.max(after.peak_bytes);
         self.workers.extend(line.worker.iter().map(|worker| worker.pid));
     }

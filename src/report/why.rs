@@ -8,20 +8,31 @@ use crate::units::Mib;
 /// The answer to "why did it die?".
 #[must_use]
 pub fn answer(receipt: &Receipt) -> String {
-    let mut text = format!("{} {}\n", receipt.id, receipt.death.sentence);
+    let mut text = format!("{} {}\n", printable(&receipt.id), printable(&receipt.death.sentence));
     if let Some(memory) = &receipt.evidence.memory {
         let _ = writeln!(text, "  {}", numbers(memory));
         for victim in &memory.victims {
-            let _ = writeln!(text, "  the kernel's log: {} (pid {}) was the victim", victim.name, victim.pid);
+            let _ = writeln!(
+                text,
+                "  the kernel's log: {} (pid {}) was the victim",
+                printable(&victim.name),
+                victim.pid
+            );
         }
         if let Some(line) = proofs(memory) {
             let _ = writeln!(text, "  {line}");
         }
     }
     if let Some(advice) = &receipt.death.advice {
-        let _ = writeln!(text, "hint: {advice}");
+        let _ = writeln!(text, "hint: {}", printable(advice));
     }
     text
+}
+
+/// Names of processes and cgroups are a container's choice, and a bundle may come from anywhere: nothing of them may
+/// command a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn numbers(memory: &Memory) -> String {

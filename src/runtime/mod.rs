@@ -11,6 +11,8 @@ pub mod delete;
 mod error;
 pub mod exec;
 pub mod foreground;
+#[cfg(test)]
+mod fuzz;
 mod gate;
 pub mod hooks;
 pub mod intel_rdt;

@@ -80,7 +80,7 @@ impl Record {
         })
     }
 
-    fn parse(text: &[u8]) -> std::result::Result<Self, Unreadable> {
+    pub(super) fn parse(text: &[u8]) -> std::result::Result<Self, Unreadable> {
         #[derive(Deserialize)]
         struct Head {
             format: u32,
@@ -112,7 +112,8 @@ impl Record {
     }
 }
 
-enum Unreadable {
+#[derive(Debug)]
+pub(super) enum Unreadable {
     Newer(String, u32),
     Damaged(serde_json::Error),
 }
