@@ -163,7 +163,7 @@ fn every_format_names_the_check_that_does_not_hold() {
         ("text", "✗ create: wrapper create failed"),
         ("json", r#""name":"create","mark":"fail""#),
         ("junit", r#"name="create" time="#),
-        ("html", r#"<li class="fail"><b>✗</b><code>create</code>"#),
+        ("html", r#"<li class="bad"><b>✗</b><code>create</code>"#),
     ] {
         let (code, text) = verify(&["--runtime", &wrapper.to_string_lossy(), "--format", format]);
         assert_eq!(code, Some(1), "{format}: {text}");

@@ -24,7 +24,9 @@ pub use lifecycle::{
     SpecArgs,
 };
 pub use parse::{Stop, parse};
-pub use proof::{Format, MonitorArgs, TestMemoryArgs, VerifyArgs, VerifyFormat, WhyArgs};
+pub use proof::{
+    Format, MonitorArgs, ReportArgs, ReportFormat, TestMemoryArgs, VerifyArgs, VerifyFormat, WhyArgs,
+};
 pub use update::UpdateArgs;
 
 /// Everything that was asked on the command line.
@@ -145,6 +147,8 @@ pub enum Command {
     Monitor(MonitorArgs),
     /// check what the runtime promises on this machine
     Verify(VerifyArgs),
+    /// show the memory proofs that were made of a container
+    Report(ReportArgs),
     /// say why a container died
     Why(WhyArgs),
     /// print the completions for a shell

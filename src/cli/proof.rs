@@ -110,3 +110,32 @@ pub struct WhyArgs {
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
     pub format: Format,
 }
+
+/// How proofs that were made are shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: a record a line.
+    Json,
+    /// A page with pictures.
+    Html,
+}
+
+/// Arguments of `report`.
+#[derive(Debug, Clone, Args)]
+pub struct ReportArgs {
+    /// name of the container, which may be deleted, or a file of records, or a bundle that has one
+    #[arg(value_name = "CONTAINER|FILE|BUNDLE")]
+    pub subject: String,
+    /// all proofs, not the last one alone
+    #[arg(long)]
+    pub all: bool,
+    /// text, json or html
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
+    pub format: ReportFormat,
+    /// write to a file instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}

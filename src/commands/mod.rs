@@ -18,6 +18,7 @@ pub mod monitor;
 pub mod pause;
 pub mod proof_subject;
 pub mod ps;
+pub mod report;
 pub mod restore;
 pub mod resume;
 pub mod run;
@@ -97,6 +98,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::TestMemory(args) => test_memory::run(global, args),
         Command::Update(args) => update::run(global, args),
         Command::Verify(args) => verify::run(global, args),
+        Command::Report(args) => report::run(global, args),
         Command::Why(args) => why::run(global, args),
     }
 }
@@ -126,6 +128,7 @@ fn prints(command: &Command) -> bool {
             | Command::Monitor(_)
             | Command::Ps(_)
             | Command::State(_)
+            | Command::Report(_)
             | Command::Why(_)
     )
 }

@@ -115,10 +115,16 @@ impl Observer {
                     }
                     Ok(Reply::Failed(stage, errno)) => return Ok(Stop::WorkerFailed { stage, errno }),
                     // Closed: its death shows on the pidfd in a moment.
-                    _ => return Ok(self.await_end(worker)),
+                    _ => {
+                        let stop = self.await_end(worker);
+                        self.sample(worker, watched, see)?;
+                        return Ok(stop);
+                    }
                 }
             }
             if ready.ended {
+                // How far it came, and what is in use without it.
+                self.sample(worker, watched, see)?;
                 return Ok(Stop::WorkerEnded);
             }
             if ready.tick {

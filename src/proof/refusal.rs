@@ -33,6 +33,21 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All reasons.
+    pub const ALL: [Self; 11] = [
+        Self::Stopped,
+        Self::Paused,
+        Self::Unlimited,
+        Self::HostUnsafe,
+        Self::GroupKill,
+        Self::VictimUnsafe,
+        Self::OomDisabled,
+        Self::LimitedAbove,
+        Self::MlockLimit,
+        Self::NoFolder,
+        Self::Busy,
+    ];
+
     /// The name as JSON has it.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,8 +1,12 @@
 //! What people look at: text made from domain data. Nothing is printed here.
 
+pub mod history;
+pub mod history_html;
 pub mod junit;
 pub mod markup;
 pub mod monitor;
+pub mod page;
+pub mod plot;
 pub mod proof;
 pub mod verify;
 pub mod verify_html;

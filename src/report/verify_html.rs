@@ -3,29 +3,22 @@
 use std::fmt::Write;
 
 use super::markup::Escaped;
+use super::page::page;
 use super::verify::{host, summary};
 use crate::verify::{Check, Mark, Report};
 
 const STYLE: &str = "
-:root { color-scheme: light dark; --good: #1a7f37; --bad: #cf222e; --dim: #6e7781; }
-@media (prefers-color-scheme: dark) { :root { --good: #3fb950; --bad: #f85149; --dim: #8b949e; } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h2 { font-size: 1rem; margin: 1.5rem 0 .25rem; }
 ul { list-style: none; margin: 0; padding: 0; }
 li { display: grid; grid-template-columns: 1.5rem 11rem 1fr auto; gap: .5rem; padding: .25rem 0; border-top: 1px solid #8884; }
-.pass b { color: var(--good); } .fail b, .fail code { color: var(--bad); } .skip { color: var(--dim); }
-.time { color: var(--dim); font-variant-numeric: tabular-nums; }
-.hint { grid-column: 3; } pre { overflow-x: auto; background: #8881; padding: .75rem; }
+.bad code { color: var(--bad); } li b { color: inherit; } .good code, .good span, .bad span { color: CanvasText; }
+.time { color: var(--dim) !important; font-variant-numeric: tabular-nums; }
+.hint { grid-column: 3; }
 ";
 
 /// The whole page.
 pub fn document(report: &Report) -> String {
     let result = if report.passed { "Memory limits hold" } else { "Memory limits do not all hold" };
-    let mut text = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>rt verify: {result}</title>\n\
-         <style>{STYLE}</style>\n</head>\n<body>\n<h1>{result}</h1>\n"
-    );
+    let mut text = String::new();
     let runtime = report.runtime.to_string_lossy();
     let _ = writeln!(
         text,
@@ -39,16 +32,15 @@ pub fn document(report: &Report) -> String {
         step.iter().for_each(|check| text += &line(check));
         text += "</ul>\n";
     }
-    let _ =
-        writeln!(text, "<h2>This host</h2>\n<pre>{}</pre>\n</body>\n</html>", Escaped(&host(&report.host)));
-    text
+    let _ = writeln!(text, "<h2>This host</h2>\n<pre>{}</pre>", Escaped(&host(&report.host)));
+    page(result, STYLE, &text)
 }
 
 fn line(check: &Check) -> String {
     let class = match check.mark {
-        Mark::Pass => "pass",
-        Mark::Fail => "fail",
-        Mark::Skip => "skip",
+        Mark::Pass => "good",
+        Mark::Fail => "bad",
+        Mark::Skip => "dim",
     };
     let hint = check
         .hint

@@ -225,7 +225,7 @@ pub fn run(runtime: &Runtime, host: HostSetup, tell: &mut dyn FnMut(&Check)) -> 
     container::go_through(runtime, &folder, &mut list);
     let (checks, interrupted) = (list.checks, list.interrupted);
     Ok(Report {
-        runtime: runtime.program.clone(),
+        runtime: runtime.path(),
         kernel: crate::proof::hostmem::Host::read().map_or_else(|_| "unknown".to_owned(), |host| host.kernel),
         host,
         passed: !interrupted && !checks.iter().any(|check| check.mark == Mark::Fail),

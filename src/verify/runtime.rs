@@ -124,6 +124,12 @@ impl Runtime {
         Self { program, own: false, rt }
     }
 
+    /// The program as people find it.
+    pub fn path(&self) -> PathBuf {
+        let own = || std::env::current_exe().unwrap_or_else(|_| PathBuf::from("rt"));
+        if self.own { own() } else { self.program.clone() }
+    }
+
     /// What is called to make the container, in words.
     pub fn create_words(&self) -> String {
         if self.own {

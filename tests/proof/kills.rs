@@ -10,7 +10,8 @@ use nix::unistd::Pid;
 use rt::cgroup::Version;
 use rt::proof::{Verdict, prove};
 
-use crate::cgroup::{MIB, TestCgroup, alive, needs, proved, wait_until};
+use crate::cgroup::{MIB, TestCgroup, alive, needs, wait_until};
+use crate::schema::proved;
 
 /// The first process of the cgroup that is none of `known`.
 fn newcomer(cgroup: &TestCgroup, known: &[Pid]) -> Option<Pid> {

@@ -6,4 +6,5 @@ mod cgroup;
 mod kills;
 mod outcomes;
 mod refusals;
+mod schema;
 mod strategies;

@@ -2,7 +2,8 @@
 
 use rt::proof::{Asked, Verdict, prove};
 
-use crate::cgroup::{MIB, TestCgroup, alive, needs, proved, read};
+use crate::cgroup::{MIB, TestCgroup, alive, needs, read};
+use crate::schema::proved;
 
 #[test]
 fn the_limit_kills_at_the_predicted_byte_and_init_lives() {

@@ -6,7 +6,8 @@ use nix::unistd::Pid;
 use rt::cgroup::Version;
 use rt::proof::{Asked, Outcome, Reason, Verdict};
 
-use crate::cgroup::{MIB, TestCgroup, alive, needs, proved};
+use crate::cgroup::{MIB, TestCgroup, alive, needs};
+use crate::schema::proved;
 
 #[track_caller]
 fn assert_refused(outcome: &Outcome, reason: Reason) {

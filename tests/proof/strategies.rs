@@ -7,7 +7,8 @@ use std::time::Duration;
 use nix::unistd::Pid;
 use rt::proof::{Outcome, Reason, Strategy, Verdict, prove};
 
-use crate::cgroup::{MIB, TestCgroup, alive, needs, proved, wait_until};
+use crate::cgroup::{MIB, TestCgroup, alive, needs, wait_until};
+use crate::schema::proved;
 
 fn proved_by(cgroup: &TestCgroup, init: Pid, strategy: Strategy, file_dir: &Path) -> Outcome {
     let mut request = cgroup.request(init);

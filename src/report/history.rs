@@ -1,0 +1,90 @@
+//! Proofs that were made, in words.
+
+use std::fmt::Write;
+
+use crate::proof::Record;
+use crate::proof::history::History;
+use crate::proof::record::IN_PROGRESS;
+use crate::units::Mib;
+
+/// One paragraph a proof, and what was not read.
+#[must_use]
+pub fn text(history: &History) -> String {
+    let mut text: String = history.proofs.iter().map(proof).collect();
+    if let Some(line) = skipped(history) {
+        let _ = writeln!(text, "{line}");
+    }
+    text
+}
+
+/// What of the file could not be read, in words.
+#[must_use]
+pub fn skipped(history: &History) -> Option<String> {
+    match history.skipped {
+        0 => None,
+        1 => Some("1 line is no record that can be read".to_owned()),
+        n => Some(format!("{n} lines are no records that can be read")),
+    }
+}
+
+fn proof(record: &Record) -> String {
+    let mut text =
+        format!("{}  {}  {}  {}\n", record.started_at, record.id, record.strategy, verdict(record));
+    let _ = writeln!(text, "  {}", sentence(record));
+    let mut parts: Vec<String> = Vec::new();
+    if let Some(limit) = record.cgroup.as_ref().and_then(|cgroup| cgroup.limit_bytes) {
+        parts.push(format!("limit {}", Mib(limit)));
+    }
+    if record.worker.is_some() {
+        parts.push(format!("written {}", Mib(record.touched_bytes)));
+        parts.extend(record.predicted_bytes.map(|bytes| format!("predicted {}", Mib(bytes))));
+    }
+    if let (Some(before), Some(after)) = (record.counters_before, record.counters_after) {
+        parts.push(format!("OOM kills {}", after.oom_kill.saturating_sub(before.oom_kill)));
+        parts.push(format!("limit hit {} times", after.limit_hits.saturating_sub(before.limit_hits)));
+    }
+    if record.duration_us > 0 {
+        let seconds = std::time::Duration::from_micros(record.duration_us).as_secs_f64();
+        parts.push(format!("{seconds:.3} s"));
+    }
+    if !parts.is_empty() {
+        let _ = writeln!(text, "  {}", parts.join(", "));
+    }
+    if let Some(hint) = &record.hint {
+        let _ = writeln!(text, "  hint: {hint}");
+    }
+    text
+}
+
+/// The verdict with its reason.
+#[must_use]
+pub fn verdict(record: &Record) -> String {
+    let reason = record.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
+    format!("{}{reason}", record.verdict)
+}
+
+/// What was found; of a proof without an end, that it has none.
+#[must_use]
+pub fn sentence(record: &Record) -> &str {
+    match record.verdict.as_str() {
+        IN_PROGRESS => "it has no end: the prover was killed, or is still at it",
+        _ => &record.sentence,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proof::history::tests::ENFORCED;
+
+    #[test]
+    fn a_proof_is_a_paragraph_and_what_was_not_read_is_said() {
+        let mut history = History::parse(&format!("{ENFORCED}\ngarbage\n"));
+        let told = text(&history);
+        assert!(told.contains("sequential  enforced\n  OOM-killed after"), "{told}");
+        assert!(told.contains("limit 64 MiB, written 63.") && told.contains("OOM kills 1"), "{told}");
+        assert!(told.ends_with("1 line is no record that can be read\n"), "{told}");
+        history.proofs[0].verdict = IN_PROGRESS.to_owned();
+        assert!(text(&history).contains("the prover was killed"));
+    }
+}

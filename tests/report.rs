@@ -1,0 +1,88 @@
+//! `rt report` on records of real proofs.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use common::*;
+
+const LINE: &str = include_str!("../src/proof/history/enforced.json");
+
+fn report(sandbox: &Sandbox, args: &[&str], subject: impl AsRef<Path>) -> Outcome {
+    sandbox.rt(["report"]).args(args).arg(subject.as_ref()).run()
+}
+
+#[test]
+fn the_proofs_of_a_container_are_shown_also_after_it_is_gone() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let web = sandbox.id("web");
+    sandbox.rt(["create", &web, "--ram=48"]).cwd(sandbox.path("")).ok();
+    report(&sandbox, &[], &web).fails_with("no proof was made");
+    sandbox.rt(["test-memory", &web, "--strategy", "sequential,shm"]).ok();
+    let last = report(&sandbox, &[], &web).succeeds().stdout;
+    assert!(last.contains("  shm  enforced\n") && !last.contains("sequential"), "{last}");
+    let all = report(&sandbox, &["--all", "--format", "json"], &web).succeeds().stdout;
+    let records: Vec<serde_json::Value> =
+        all.lines().map(|line| serde_json::from_str(line).expect("a record")).collect();
+    assert_eq!(records.len(), 2);
+    assert!(records.iter().all(|record| record["verdict"] == "enforced"));
+    sandbox.delete(&web);
+    let after = report(&sandbox, &["--all"], &web).succeeds().stdout;
+    assert!(after.contains("sequential  enforced"), "{after}");
+}
+
+#[test]
+fn a_file_or_its_folder_is_made_a_page() {
+    let sandbox = Sandbox::new();
+    let folder = sandbox.path("records");
+    fs::create_dir(&folder).expect("a folder");
+    let file = folder.join("rt-proofs.jsonl");
+    fs::write(&file, format!("{LINE}\n{{\"cut")).expect("records");
+    let page = sandbox.path("page.html");
+    for subject in [&file, &folder] {
+        report(&sandbox, &["--format", "html", "-o", &page.to_string_lossy()], subject).succeeds();
+        let text = fs::read_to_string(&page).expect("a page");
+        assert!(text.contains("<svg") && text.contains("1 line is no record"), "{text}");
+        fs::remove_file(&page).expect("the page");
+    }
+    let text = report(&sandbox, &[], &file).succeeds().stdout;
+    assert!(text.contains("web  sequential  enforced") && text.contains("1 line is no record"), "{text}");
+}
+
+#[test]
+fn what_is_no_record_is_said_so() {
+    let sandbox = Sandbox::new();
+    let (empty, garbage, folder) = (sandbox.path("empty"), sandbox.path("garbage"), sandbox.path("folder"));
+    fs::write(&empty, "").expect("a file");
+    fs::write(&garbage, [0xff, b'\n', b'{', b'\n']).expect("a file");
+    fs::create_dir(&folder).expect("a folder");
+    for (path, why) in
+        [(&empty, "no proof in"), (&garbage, "2 lines are no records"), (&folder, "no proof was made")]
+    {
+        assert_eq!(report(&sandbox, &[], path).fails_with(why).code, 1);
+    }
+    report(&sandbox, &[], "no-such-container").fails_with("no container 'no-such-container'");
+    assert_eq!(sandbox.rt(["report"]).run().code, 2);
+    assert_eq!(report(&sandbox, &["--format", "pdf"], &empty).code, 2);
+}
+
+#[test]
+fn a_page_is_put_in_its_place_at_once() {
+    let sandbox = Sandbox::new();
+    let folder = sandbox.path("pages");
+    fs::create_dir(&folder).expect("a folder");
+    let (file, page) = (folder.join("records"), folder.join("page"));
+    fs::write(&file, LINE).expect("records");
+    report(&sandbox, &["-o", "/proc/page"], &file).fails_with("cannot write '/proc/page'");
+    fs::write(&page, "old").expect("a page");
+    let inode = || page.metadata().expect("a page").ino();
+    let before = inode();
+    report(&sandbox, &["-o", &page.to_string_lossy()], &file).succeeds();
+    assert_ne!(inode(), before);
+    assert_eq!(fs::read_dir(&folder).expect("the folder").count(), 2, "nothing else is left");
+}
