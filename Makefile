@@ -14,7 +14,7 @@ CARGO_FLAGS = --locked --target $(TARGET)
 SUDO        = $(if $(filter 0,$(shell id -u)),,sudo -E)
 RUNNER      = $(if $(SUDO),env CARGO_TARGET_$(shell echo $(TARGET) | tr 'a-z-' 'A-Z_')_RUNNER="$(SUDO)")
 
-.PHONY: help deps build verify test test-unit bench lint install clean
+.PHONY: help deps build verify test test-unit endurance bench lint install clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-10s %s\n", $$1, $$2 }'
@@ -34,6 +34,9 @@ test: ## all tests: unit, integration with real containers, and real engines
 
 test-unit: deps ## the unit tests alone
 	cargo test --lib --bins $(CARGO_FLAGS)
+
+endurance: deps ## 10,000 proofs in a row (some ten minutes): no descriptor, process, cgroup or file is left
+	$(RUNNER) RT_PROOFS=10000 cargo test --test endurance $(CARGO_FLAGS)
 
 bench: ## life cycle beside runc and crun, prover beside stress-ng; rewrites the tables in docs/performance.md
 	@scripts/deps build bench
