@@ -57,9 +57,9 @@ pub struct Observer {
     skipped: u32,
     pub samples: Vec<Sample>,
     pub swapped_bytes: u64,
-    /// The most that usage was above what the worker explains, over the usage before.
+    /// The most that the usage of others rose, from its lowest.
     pub others_grew_bytes: u64,
-    usage_before: u64,
+    others_least: u64,
     /// How far usage may be ahead of the worker's word: one step being made present, and batched charges.
     slack: u64,
 }
@@ -82,7 +82,7 @@ impl Observer {
             samples: Vec::with_capacity(MAX_SAMPLES),
             swapped_bytes: 0,
             others_grew_bytes: 0,
-            usage_before: plan.usage_before_bytes,
+            others_least: plan.usage_before_bytes,
             slack: plan.step_bytes + plan.noise_bytes,
         })
     }
@@ -110,7 +110,8 @@ impl Observer {
             if ready.socket {
                 match worker.reply() {
                     Ok(Reply::Done(_)) => {
-                        self.sample(worker, watched, see)?;
+                        let sample = self.sample(worker, watched, see)?;
+                        self.weigh_others(&sample);
                         return Ok(Stop::Filled);
                     }
                     Ok(Reply::Failed(stage, errno)) => return Ok(Stop::WorkerFailed { stage, errno }),
@@ -129,7 +130,8 @@ impl Observer {
             }
             if ready.tick {
                 let _ = self.timer.wait();
-                self.sample(worker, watched, see)?;
+                let sample = self.sample(worker, watched, see)?;
+                self.weigh_others(&sample);
                 if let Some(stop) = self.judge(worker, watched) {
                     return Ok(stop);
                 }
@@ -168,18 +170,27 @@ impl Observer {
         worker: &Worker,
         watched: &dyn Watched,
         see: &mut dyn FnMut(&Sample),
-    ) -> Result<(), ProofError> {
+    ) -> Result<Sample, ProofError> {
         let touched_bytes = worker.touched();
         let usage_bytes = watched.limiter().usage()?;
         let at_us = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let sample = Sample { at_us, touched_bytes, usage_bytes };
         self.swapped_bytes = self.swapped_bytes.max(watched.swapped_bytes());
-        // Usage was read after the progress, so the worker's part is a lower bound only by what it wrote in between.
-        let explained = self.usage_before + worker.touched() / 512 * 513 + self.slack;
-        self.others_grew_bytes = self.others_grew_bytes.max(usage_bytes.saturating_sub(explained));
         see(&sample);
         self.keep(sample);
-        Ok(())
+        Ok(sample)
+    }
+
+    /// What others use is what the worker, who is alive, does not explain. A prediction is made from one look at that,
+    /// which may have been at any point of their ups and downs.
+    fn weigh_others(&mut self, sample: &Sample) {
+        let worker = sample.touched_bytes / 512 * 513;
+        // With swap, what the worker has touched is not all in use.
+        let Some(others) = sample.usage_bytes.checked_sub(worker) else { return };
+        self.others_least = self.others_least.min(others);
+        // Usage was read after the progress: the worker may have gone on.
+        let grown = others.saturating_sub(self.slack).saturating_sub(self.others_least);
+        self.others_grew_bytes = self.others_grew_bytes.max(grown);
     }
 
     /// Keeps at most [`MAX_SAMPLES`], evenly spread.

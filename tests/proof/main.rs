@@ -6,5 +6,6 @@ mod cgroup;
 mod kills;
 mod outcomes;
 mod refusals;
+mod safety;
 mod schema;
 mod strategies;

@@ -124,6 +124,12 @@ fn a_death_far_from_the_prediction_is_early_unless_others_grew() {
     assert_eq!(verdict(&plan(80 * MIB), &evidence).0, Verdict::KilledEarly);
     evidence.others_grew_bytes = 23 * MIB;
     assert_eq!(verdict(&plan(80 * MIB), &evidence).0, Verdict::Enforced);
+    // A busy container may have used more between two samples: what counts is that the limit was hit.
+    evidence.others_grew_bytes = 5 * MIB;
+    assert_eq!(verdict(&plan(80 * MIB), &evidence).0, Verdict::Enforced);
+    evidence.limiter_hits = 0;
+    evidence.limiter_silent = true;
+    assert_eq!(verdict(&plan(80 * MIB), &evidence).0, Verdict::KilledEarly);
 }
 
 #[test]
