@@ -171,10 +171,18 @@ fn after_oom(evidence: &Evidence, oom: &Oom<'_>) -> Finding {
     }
 }
 
+/// Signals that a process takes as the wish that it exits.
+const ASKS_TO_END: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP];
+
 fn without_oom(evidence: &Evidence) -> Finding {
     match (evidence.end, &evidence.signal) {
-        (Some(End::Exit(0)), _) => (Cause::Exited, true, "exited by itself with 0".to_owned()),
-        (Some(End::Exit(code)), _) => (Cause::Exited, true, format!("exited with {code}{}", as_shells(code))),
+        (Some(End::Exit(code)), sent) => {
+            let asked = sent.as_ref().filter(|sent| ASKS_TO_END.contains(&sent.signal)).map(|sent| {
+                format!(", after {} was sent with 'kill' at {}", signal_name(sent.signal), sent.at)
+            });
+            let why = asked.unwrap_or_else(|| of_code(code));
+            (Cause::Exited, true, format!("exited with {code}{why}"))
+        }
         (Some(End::Signal(signal)), sent) => {
             let (certain, words) = killed(signal, sent.as_ref());
             (Cause::Killed, certain, words)
@@ -194,10 +202,12 @@ fn without_oom(evidence: &Evidence) -> Finding {
     }
 }
 
-fn as_shells(code: u8) -> String {
-    match code.checked_sub(128) {
-        Some(signal @ 1..=64) => {
-            format!(", as shells do when their command was killed by {}", signal_name(signal.into()))
+/// What an exit code tells by itself.
+fn of_code(code: u8) -> String {
+    match code {
+        0 => " by itself".to_owned(),
+        129..=192 => {
+            format!(", as shells do when their command was killed by {}", signal_name((code - 128).into()))
         }
         _ => String::new(),
     }

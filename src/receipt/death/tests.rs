@@ -95,7 +95,7 @@ fn ends_without_an_oom_kill_are_exits_and_signals() {
     let mut evidence = stopped(Some(memory(0)));
     expect(&evidence, Cause::Unknown, false, "was not OOM-killed");
     for (end, cause, words) in [
-        (End::Exit(0), Cause::Exited, "exited by itself with 0"),
+        (End::Exit(0), Cause::Exited, "exited with 0 by itself"),
         (End::Exit(3), Cause::Exited, "exited with 3"),
         (
             End::Exit(143),
@@ -121,7 +121,9 @@ fn signals_sent_with_kill_are_told() {
     evidence.signal = sent(15);
     expect(&evidence, Cause::Killed, false, "ended after SIGTERM was sent");
     evidence.end = Some(End::Exit(0));
-    expect(&evidence, Cause::Exited, true, "exited by itself with 0");
+    expect(&evidence, Cause::Exited, true, "exited with 0, after SIGTERM was sent with 'kill' at 2026");
+    evidence.signal = sent(10);
+    expect(&evidence, Cause::Exited, true, "exited with 0 by itself");
     // The kill was counted while it still took signals.
     let mut evidence = stopped(Some(memory(1)));
     evidence.signal = sent(15);
