@@ -1,6 +1,6 @@
 //! containerd: ctr run, exec, kill, rm through the runc v2 shim.
 
-use crate::common::{Cgroup, Run, Sandbox, needs_engine, needs_root, wait_until};
+use crate::common::{Cgroup, Run, Sandbox, needs_engine, needs_root, needs_rt, wait_until};
 use crate::engine::{ENGINE_PATIENCE, Engine};
 
 const IMAGE: &str = "docker.io/library/box:latest";
@@ -44,4 +44,11 @@ fn containerd_runs_execs_pauses_and_kills() {
     wait_until("its end", || ctr(&["task", "ls"]).ok().stdout.contains("STOPPED"));
     ctr(&["task", "rm", "second"]).run();
     ctr(&["container", "rm", "second"]).ok();
+
+    let root = format!("/run/containerd/runc/{namespace}");
+    if needs_rt() {
+        let why = engine.sandbox.bare(["--root", &root, "why", "second"]).ok().stdout;
+        assert!(why.contains("killed by SIGKILL, sent with 'kill'"), "{why}");
+    }
+    std::fs::remove_dir_all(root).expect("the runtime's folder of this namespace");
 }

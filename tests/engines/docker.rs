@@ -1,6 +1,6 @@
 //! docker: an own dockerd on an own containerd, with the runtime under test registered.
 
-use crate::common::{Cgroup, Run, Sandbox, needs_engine, needs_root};
+use crate::common::{Cgroup, Run, Sandbox, needs_engine, needs_root, needs_rt};
 use crate::engine::{ENGINE_PATIENCE, Engine};
 
 #[test]
@@ -67,5 +67,11 @@ fn docker_runs_execs_updates_and_stops_with_a_limit() {
     let outcome = docker(&run).args(["--name", "oom", "-m", "32m", "box", "sh", "-c", fill]).run();
     assert_eq!(outcome.code, 137, "{outcome}");
     assert_eq!(docker(&["inspect", "--format", "{{.State.OOMKilled}}", "oom"]).ok().stdout, "true\n");
+    let id = docker(&["inspect", "--format", "{{.Id}}", "oom"]).ok().stdout;
     docker(&["rm", "--force", "oom"]).ok();
+    if needs_rt() {
+        let root = engine.text("docker-exec/runtime-runc/moby");
+        let why = engine.sandbox.bare(["--root", &root, "why", id.trim()]).ok().stdout;
+        assert!(why.contains("OOM-killed by its own limit of 32 MiB"), "{why}");
+    }
 }

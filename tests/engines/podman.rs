@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::{Cgroup, Outcome, Run, Sandbox, needs_engine, needs_root, wait_until};
+use crate::common::{Cgroup, Outcome, Run, Sandbox, needs_engine, needs_root, needs_rt, wait_until};
 use crate::engine::{ENGINE_PATIENCE, Engine};
 
 const CONF: &str = "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n[engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\n";
@@ -138,12 +138,19 @@ fn podman_sees_an_out_of_memory_kill() {
     let outcome =
         podman.run(&["--name", "oom", "--memory", "32m", "--shm-size", "64m", "box", "sh", "-c", fill]);
     assert_eq!(outcome.code, 137, "{outcome}");
+    let oom_killed = podman.command(&["inspect", "--format", "{{.State.OOMKilled}}", "oom"]).ok().stdout;
+    if needs_rt() {
+        // Also where podman does not know it.
+        let id = podman.command(&["inspect", "--format", "{{.Id}}", "oom"]).ok().stdout;
+        podman.command(&["rm", "oom"]).ok();
+        let why = podman.engine.sandbox.bare(["why", id.trim()]).ok().stdout;
+        assert!(why.contains("OOM-killed by its own limit of 32 MiB"), "{why}");
+    }
     // On cgroup v1, conmon 2.1 misses the kill with any runtime.
     if !std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
         return;
     }
-    let killed = podman.command(&["inspect", "--format", "{{.State.OOMKilled}}", "oom"]).ok().stdout;
-    assert_eq!(killed, "true\n");
+    assert_eq!(oom_killed, "true\n");
 }
 
 #[test]
