@@ -49,8 +49,9 @@ lint: ## formatting, clippy without warnings, licences and sources of every crat
 	cargo clippy --all-targets $(CARGO_FLAGS) -- -D warnings
 	@scripts/deny
 
-install: build ## install rt, its man pages and shell completions below $(DESTDIR)$(PREFIX)
+install: build ## install rt, its man pages, shell completions and hook definitions below $(DESTDIR)$(PREFIX)
 	install -D -m 755 $(RT) $(DESTDIR)$(PREFIX)/bin/rt
+	install -D -m 644 -t $(SHARE)/containers/oci/hooks.d hooks/*.json
 	mkdir -p $(SHARE)/man/man8 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
 	$(RT) man $(SHARE)/man/man8
 	$(RT) completions bash > $(SHARE)/bash-completion/completions/rt

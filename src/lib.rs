@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod cli;
 pub mod commands;
 pub mod exit;
+pub mod hook;
 pub mod log;
 pub mod monitor;
 pub mod poll;

@@ -190,6 +190,12 @@ impl MemoryCgroup {
         }
     }
 
+    /// Puts the peak back to what is in use now; false where that cannot be. v2 does it for one reader alone (the peak
+    /// of a descriptor, Linux 6.12).
+    pub fn reset_peak(&self) -> bool {
+        self.version == Version::V1 && std::fs::write(self.file(v1::PEAK), "0").is_ok()
+    }
+
     /// memory.oom.group: one kill takes the whole cgroup. v1 has no such thing.
     pub fn oom_group(&self) -> Result<bool, CgroupError> {
         match self.version {

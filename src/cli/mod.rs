@@ -4,6 +4,7 @@
 mod checkpoint;
 mod exec;
 mod help;
+mod hook;
 mod lifecycle;
 mod normalise;
 mod parse;
@@ -16,9 +17,12 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::runtime::node::NodeProof;
+
 pub use checkpoint::{CheckpointArgs, CriuArgs, RestoreArgs};
 pub use exec::ExecArgs;
 pub use help::{page, program_name};
+pub use hook::HookArgs;
 pub use lifecycle::{
     ContainerArgs, CreateArgs, DeleteArgs, EventsArgs, KillArgs, ListArgs, ListFormat, PsArgs, RunArgs,
     SpecArgs,
@@ -78,6 +82,12 @@ pub struct Global {
         ignore_case = true
     )]
     pub rootless: Rootless,
+    /// the node's configuration (default is '/etc/rt/config.json', which need not exist)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// prove the memory limit of every container, such as prestart:record or poststart:enforce
+    #[arg(long, value_name = "STAGE:POLICY")]
+    pub proof: Option<NodeProof>,
 }
 
 /// How log lines are written.
@@ -119,6 +129,8 @@ pub enum Command {
     Exec(ExecArgs),
     /// show the enabled features
     Features,
+    /// prove a memory limit as a hook of any OCI runtime: prestart, createRuntime or poststart
+    Hook(HookArgs),
     /// send the specified signal (default: SIGTERM) to the container's init process
     Kill(KillArgs),
     /// list the containers started with the given root

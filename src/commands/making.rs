@@ -10,6 +10,7 @@ use crate::cli::{CreateArgs, Global};
 use crate::log::Hint;
 use crate::runtime::create::{CreateRequest, Source, create};
 use crate::runtime::foreground::Foreground;
+use crate::runtime::node::Node;
 use crate::runtime::process::descriptors::Passed;
 use crate::runtime::{Container, Launched, Store, connect, seal};
 use crate::units::{CpuShare, Ram};
@@ -29,6 +30,7 @@ pub struct Made {
 pub fn make(global: &Global, args: &CreateArgs, detach: bool, subreaper: bool) -> anyhow::Result<Made> {
     let passed = Passed::from_caller(args.preserve_fds)?;
     let store = Store::open(global)?;
+    let node = Node::read(global)?;
     seal::ensure(store.ensure_root()?)?;
     let (ram, cpu) = limits(args)?;
     let pid_file = args.pid_file.as_deref().map(std::path::absolute).transpose()?;
@@ -59,6 +61,7 @@ pub fn make(global: &Global, args: &CreateArgs, detach: bool, subreaper: bool) -
         no_pivot: args.no_pivot,
         no_new_keyring: args.no_new_keyring,
         passed,
+        node: &node,
     };
     let (mut container, launched) = create(&store, source, &request)?;
     if let Some(foreground) = &mut foreground

@@ -9,6 +9,7 @@ pub mod delete;
 pub mod events;
 pub mod exec;
 pub mod features;
+pub mod hook;
 pub mod init;
 pub mod kill;
 pub mod list;
@@ -83,6 +84,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::Events(args) => events::run(global, args),
         Command::Exec(args) => exec::run(global, args).context("exec failed"),
         Command::Features => features::run(global),
+        Command::Hook(args) => hook::run(global, args),
         Command::Kill(args) => kill::run(global, args),
         Command::List(args) => list::run(global, args),
         Command::Man(args) => man::run(global, args),
@@ -112,6 +114,7 @@ fn failed(verb: &str) -> String {
 fn failure(command: &Command) -> ExitStatus {
     match command {
         Command::Exec(_) => ExitStatus::RUN_FAILURE,
+        Command::Hook(_) => ExitStatus::USAGE,
         Command::TestMemory(_) | Command::Monitor(_) | Command::Verify(_) => ExitStatus::PROVER_FAILURE,
         _ => ExitStatus::FAILURE,
     }

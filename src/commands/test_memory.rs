@@ -11,7 +11,7 @@ use super::proof_subject;
 use crate::cli::{Format, Global, TestMemoryArgs};
 use crate::exit::ExitStatus;
 use crate::log;
-use crate::proof::{self, Asked, Decision, Plan, Reason, Request, Sample, Strategy, Subject, Verdict};
+use crate::proof::{self, Asked, Decision, Plan, Request, Sample, Strategy, Subject, Verdict};
 use crate::report::proof as report;
 use crate::units::{MIB, Ram};
 
@@ -56,14 +56,7 @@ fn each(
             if args.dry_run { dry_run(request, args.format)? } else { Some(prove(request, args.format)?) };
         let Some(decision) = decision else { continue };
         verdicts.push((*strategy, decision.verdict));
-        let of_strategy = [Reason::MlockLimit, Reason::NoFolder].map(|reason| Some(reason.name()));
-        let of_all = match decision.verdict {
-            Verdict::InitDied | Verdict::Interrupted => true,
-            Verdict::NotEnforced => decision.reason == Some("limit-not-applied"),
-            Verdict::Refused => !of_strategy.contains(&decision.reason),
-            _ => false,
-        };
-        if of_all {
+        if decision.is_of_all_strategies() {
             break;
         }
     }
@@ -86,16 +79,9 @@ impl Wanted {
             Some(Ram::Limited(bytes)) => bytes,
             Some(Ram::Unlimited) => return Err(anyhow!("bad --step: max is no step")),
         };
-        let strategies = if args.strategy.is_empty() {
-            Strategy::DEFAULT.to_vec()
-        } else if args.strategy.iter().any(|name| name == "all") {
-            Strategy::ALL.to_vec()
-        } else {
-            args.strategy
-                .iter()
-                .map(|name| name.parse())
-                .collect::<Result<_, _>>()
-                .context("bad --strategy")?
+        let strategies = match args.strategy.as_slice() {
+            [] => Strategy::DEFAULT.to_vec(),
+            names => strategies(names)?,
         };
         let timeout_is_zero = args.timeout.is_some_and(|timeout| timeout.is_zero());
         anyhow::ensure!(!timeout_is_zero, "bad --timeout: no proof is made in no time");
@@ -108,6 +94,17 @@ impl Wanted {
         };
         Ok(wanted)
     }
+}
+
+/// The strategies that `--strategy` names.
+///
+/// # Errors
+/// One is not known.
+pub fn strategies(names: &[String]) -> anyhow::Result<Vec<Strategy>> {
+    if names.iter().any(|name| name == "all") {
+        return Ok(Strategy::ALL.to_vec());
+    }
+    names.iter().map(|name| name.parse()).collect::<Result<_, _>>().context("bad --strategy")
 }
 
 /// The MB argument. Beside --pid or --cgroup there is no name, so the first word is the amount.

@@ -314,7 +314,9 @@ fn execute(
         samples: std::mem::take(&mut observer.samples),
     };
     record.observed(&plan, worker.pid(), &evidence);
-    Ok((decide(&plan, &evidence), ended.elapsed()))
+    let ended = ended.elapsed();
+    record.peak_reset = request.reset_peak && accounting.cgroup.reset_peak();
+    Ok((decide(&plan, &evidence), ended))
 }
 
 /// First below the limit, where it must fit and be accounted; then on to the target.

@@ -80,6 +80,9 @@ pub struct Record {
     pub usage_after_bytes: Option<u64>,
     pub peak_before_bytes: Option<u64>,
     pub peak_after_bytes: Option<u64>,
+    /// The kernel's peak was put back to what was in use after the proof.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub peak_reset: bool,
     pub counters_before: Option<Counters>,
     pub counters_after: Option<Counters>,
     pub worker: Option<WorkerRecord>,
@@ -139,6 +142,7 @@ impl Record {
             usage_after_bytes: None,
             peak_before_bytes: counters.and_then(|c| c.peak_bytes),
             peak_after_bytes: None,
+            peak_reset: false,
             counters_before: counters,
             counters_after: None,
             worker: None,

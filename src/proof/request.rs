@@ -103,6 +103,9 @@ pub struct Request {
     /// How much may be written where there is no limit.
     pub up_to_bytes: Option<u64>,
     pub allow_kill_container: bool,
+    /// Put the kernel's peak back to what is in use afterwards, where it can be (v1): nothing of the container's own
+    /// has run yet.
+    pub reset_peak: bool,
     pub trigger: Trigger,
     /// The program that has the `__worker` subcommand.
     pub worker_program: PathBuf,
@@ -123,6 +126,7 @@ impl Request {
             timeout: None,
             up_to_bytes: None,
             allow_kill_container: false,
+            reset_peak: false,
             trigger: Trigger::Command,
             worker_program: PathBuf::from("/proc/self/exe"),
             lock_dir: None,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::{Evidence, Stop, WithinCheck};
 use super::plan::{BROKEN_MARGIN_BYTES, Plan};
+use super::refusal::Reason;
 use super::worker::{Stage, WorkerEnd};
 use crate::exit::ExitStatus;
 use crate::units::Mib;
@@ -150,6 +151,17 @@ impl Decision {
     fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Whether it holds for every strategy, so that no further one is worth trying.
+    pub fn is_of_all_strategies(&self) -> bool {
+        let of_one = [Reason::MlockLimit, Reason::NoFolder].map(|reason| Some(reason.name()));
+        match self.verdict {
+            Verdict::InitDied | Verdict::Interrupted => true,
+            Verdict::NotEnforced => self.reason == Some("limit-not-applied"),
+            Verdict::Refused => !of_one.contains(&self.reason),
+            _ => false,
+        }
     }
 }
 

@@ -35,6 +35,8 @@ struct Line {
     counters_before: Option<Counters>,
     counters_after: Option<Counters>,
     #[serde(default)]
+    peak_reset: bool,
+    #[serde(default)]
     worker: Option<Worker>,
 }
 
@@ -76,6 +78,10 @@ impl Proofs {
         let hits = after.limit_hits.saturating_sub(before.limit_hits);
         self.limit_hits = self.limit_hits.saturating_add(hits);
         self.peak_after_bytes = self.peak_after_bytes.max(after.peak_bytes);
+        if line.peak_reset {
+            // What was before is forgotten by the kernel too: its peak is the container's own again.
+            (self.peak_before_bytes, self.peak_after_bytes) = (None, None);
+        }
         self.workers.extend(line.worker.iter().map(|worker| worker.pid));
     }
 
@@ -115,6 +121,16 @@ mod tests {
         assert_eq!((proofs.peak_before_bytes, proofs.peak_after_bytes), (Some(5), Some(64)));
         assert_eq!(proofs.workers, [7, 7]);
         assert!(!proofs.lost_init);
+    }
+
+    #[test]
+    fn a_peak_that_was_reset_is_nobodys() {
+        let reset =
+            line("a", "enforced", [0, 1], [5, 64]).replace("\"worker\"", "\"peak_reset\":true,\"worker\"");
+        let proofs = Proofs::read(&reset);
+        assert_eq!((proofs.peak_before_bytes, proofs.peak_after_bytes, proofs.oom_kills), (None, None, 1));
+        let later = Proofs::read(&[reset, line("b", "enforced", [1, 2], [9, 64])].join("\n"));
+        assert_eq!((later.peak_before_bytes, later.peak_after_bytes), (Some(9), Some(64)));
     }
 
     #[test]

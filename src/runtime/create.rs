@@ -1,7 +1,7 @@
 //! Makes a container: from the config to an init that waits to be started. Whatever fails, everything that was made is
 //! taken away again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -9,15 +9,17 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use nix::unistd::{Pid, geteuid};
-use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process, Spec};
 
-use super::cgroups::Cgroup;
+use super::cgroups::{Cgroup, Version};
 use super::container::{Container, SECCOMP};
 use super::error::{Result, RuntimeError};
 use super::gate::Gate;
 use super::launch::{InitJob, Launched, Service, launch_init};
+use super::node::Node;
 use super::process::descriptors::Passed;
 use super::process::{affinity, oom_score_adj, rlimits};
+use super::proofs::{self, Proof};
 use super::record::{FORMAT, Record};
 use super::seccomp::Filter;
 use super::status::ProcessId;
@@ -40,6 +42,8 @@ pub struct CreateRequest<'a> {
     pub no_pivot: bool,
     pub no_new_keyring: bool,
     pub passed: Passed,
+    /// What the administrator wants proved.
+    pub node: &'a Node,
 }
 
 /// A config, and where it is from.
@@ -87,11 +91,14 @@ pub fn create(store: &Store, source: Source, request: &CreateRequest<'_>) -> Res
     if !source.from_nothing {
         validate::validate(&spec, request.no_pivot, rootless)?;
     }
+    let proof = Proof::asked(&spec, request.node)?;
     let bundle = if source.from_nothing { Origin::Nothing(request) } else { Origin::Bundle(request.bundle) };
-    let Prepared { mut container, spec } = record(store, request.id, spec, &bundle, request.no_new_keyring)?;
+    let Prepared { mut container, mut spec } =
+        record(store, request.id, spec, &bundle, request.no_new_keyring)?;
     if source.from_nothing {
         validate_made(&mut container, &spec, request, rootless)?;
     }
+    proofs::arrange(&mut spec, proof, store.root());
     let filter = match limit(store, &mut container, &spec) {
         Ok(filter) => filter,
         Err(error) => {
@@ -260,11 +267,20 @@ fn limit(store: &Store, container: &mut Container, spec: &Spec) -> Result<Option
     let filter = compile_filter(store, spec)?;
     save_for_exec(container.directory(), spec, filter.as_ref())?;
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let held_back = held_back(container.cgroup(), spec);
+    let resources = held_back.as_ref().map(|(rest, _)| rest).or(resources);
     container.record_mut().cgroup.create(resources).map_err(RuntimeError::start)?;
     if container.cgroup().was_preexisting() {
         container.record_mut().baseline = receipts::baseline(container);
     }
     Ok(filter)
+}
+
+/// The limits without those that wait until a proof is made, and these.
+fn held_back(cgroup: &Cgroup, spec: &Spec) -> Option<(LinuxResources, HashMap<String, String>)> {
+    let resources = spec.linux().as_ref()?.resources().as_ref()?;
+    let waits = cgroup.version() == Version::V2 && proofs::is_proved_at_create(spec);
+    waits.then(|| proofs::without_oom_group(resources))?
 }
 
 fn make(
@@ -306,7 +322,11 @@ fn make(
         container.give_lock(lock);
         settled?
     };
-    if let Err(error) = finish(container, &launched, request) {
+    let completed = match held_back(&cgroup, spec) {
+        Some((_, later)) => cgroup.write_unified(&later).map_err(RuntimeError::start),
+        None => Ok(()),
+    };
+    if let Err(error) = completed.and_then(|()| finish(container, &launched, request)) {
         kill_and_reap(&launched);
         return Err(error);
     }

@@ -46,6 +46,8 @@ pub enum RuntimeError {
     #[error(transparent)]
     Hook(#[from] super::hooks::HookError),
     #[error(transparent)]
+    Node(#[from] super::node::NodeError),
+    #[error(transparent)]
     Seal(#[from] super::seal::SealError),
 
     /// The container's process could not be made; its own words, or what became of it.

@@ -1,5 +1,7 @@
 //! Starts a created container.
 
+use std::time::{Duration, Instant};
+
 use super::container::Container;
 use super::error::{Result, RuntimeError};
 use super::gate;
@@ -7,6 +9,9 @@ use super::hooks::{HookRun, run_all};
 use super::launch::{INIT_NAME, OOM_KILLED};
 use super::status::Status;
 use super::store::Store;
+
+/// A process that closed the gate has its program's name, or is dead, after much less.
+const NAMED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Lets the init of container `id` execute its program.
 ///
@@ -54,9 +59,29 @@ fn has_memory_limit(container: &Container) -> bool {
     memory.and_then(|memory| memory.limit()).is_some_and(|limit| limit > 0)
 }
 
-/// An OOM kill closes the gate as an exec does. But a process that was killed before keeps the name it had.
+/// An OOM kill closes the gate as an exec does. But a process that was killed before keeps the name it had, and one
+/// that executes its program is given another right after (a proof may have left a kill of its worker in the counter).
 fn died_before_exec(container: &Container) -> bool {
-    let name = || std::fs::read(format!("/proc/{}/comm", container.init_pid())).unwrap_or_default();
-    container.cgroup().oom_kills().is_ok_and(|kills| kills > 0)
-        && name().strip_suffix(b"\n") == Some(INIT_NAME.to_bytes())
+    if !container.cgroup().oom_kills().is_ok_and(|kills| kills > 0) {
+        return false;
+    }
+    let began = Instant::now();
+    while began.elapsed() < NAMED_WITHIN {
+        let stat = std::fs::read(format!("/proc/{}/stat", container.init_pid())).unwrap_or_default();
+        let Some((name, rest)) = name_and_rest(&stat) else { return false };
+        if name != INIT_NAME.to_bytes() {
+            return false;
+        }
+        if rest.starts_with(b" Z") || rest.starts_with(b" X") {
+            return true;
+        }
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    true
+}
+
+/// The name of a process and what follows it in /proc/PID/stat.
+fn name_and_rest(stat: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (open, close) = (stat.iter().position(|b| *b == b'(')?, stat.iter().rposition(|b| *b == b')')?);
+    Some((stat.get(open + 1..close)?, &stat[close + 1..]))
 }

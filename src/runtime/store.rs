@@ -89,6 +89,12 @@ impl Store {
         Ok(&self.root)
     }
 
+    /// The root folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Where compiled seccomp filters are kept.
     #[must_use]
     pub fn seccomp_cache(&self) -> PathBuf {

@@ -3,46 +3,49 @@
 use crate::common::{Cgroup, Run, Sandbox, needs_engine, needs_root, needs_rt};
 use crate::engine::{ENGINE_PATIENCE, Engine};
 
+/// A dockerd of a test's own, with the runtime under test as `rt`.
+pub struct Docker {
+    pub engine: Engine,
+    host: String,
+}
+
+impl Docker {
+    /// `config` is the daemon.json; `None` where the machine has no docker.
+    pub fn start(config: &str) -> Option<Self> {
+        if !needs_root() || !needs_engine("dockerd") || !needs_engine("docker") || !needs_engine("containerd")
+        {
+            return None;
+        }
+        let mut engine = Engine::new();
+        let containerd = engine.containerd();
+        let host = format!("unix://{}", engine.text("docker.sock"));
+        let parent = format!("/{}", engine.sandbox.id("docker"));
+        let runtime = format!("rt={}", Sandbox::binary().display());
+        let config = engine.file("daemon.json", config).display().to_string();
+        let daemon = Run::new("dockerd")
+            .args(["--containerd", &containerd, "--host", &host])
+            .args(["--add-runtime", &runtime, "--default-runtime", "rt"])
+            .args(["--data-root", &engine.text("docker-root"), "--exec-root", &engine.text("docker-exec")])
+            .args(["--pidfile", &engine.text("docker.pid"), "--config-file", &config])
+            .args(["--storage-driver", "vfs", "--cgroup-parent", &parent])
+            .args(["--default-ulimit", "nofile=1024:1024", "--iptables=false", "--ip6tables=false"])
+            .args(["--bridge=none", "--exec-opt", "native.cgroupdriver=cgroupfs"]);
+        let docker = |args: &[&str]| Run::new("docker").args(["--host", &host]).args(args);
+        engine.daemon(daemon, || docker(&["version"]).run().code == 0);
+        let docker = Self { engine, host };
+        docker.command(&["import", &docker.engine.root_archive().display().to_string(), "box"]).ok();
+        Some(docker)
+    }
+
+    pub fn command(&self, args: &[&str]) -> Run {
+        Run::new("docker").args(["--host", &self.host]).args(args).time_limit(ENGINE_PATIENCE)
+    }
+}
+
 #[test]
 fn docker_runs_execs_updates_and_stops_with_a_limit() {
-    if !needs_root() || !needs_engine("dockerd") || !needs_engine("docker") || !needs_engine("containerd") {
-        return;
-    }
-    let mut engine = Engine::new();
-    let containerd = engine.containerd();
-    let host = format!("unix://{}", engine.text("docker.sock"));
-    let parent = format!("/{}", engine.sandbox.id("docker"));
-    let runtime = format!("rt={}", Sandbox::binary().display());
-    let daemon = Run::new("dockerd")
-        .args([
-            "--containerd",
-            &containerd,
-            "--host",
-            &host,
-            "--add-runtime",
-            &runtime,
-            "--default-runtime",
-            "rt",
-        ])
-        .args(["--data-root", &engine.text("docker-root"), "--exec-root", &engine.text("docker-exec")])
-        .args([
-            "--pidfile",
-            &engine.text("docker.pid"),
-            "--config-file",
-            &engine.file("daemon.json", "{}").display().to_string(),
-        ])
-        .args(["--storage-driver", "vfs", "--cgroup-parent", &parent, "--default-ulimit", "nofile=1024:1024"])
-        .args([
-            "--iptables=false",
-            "--ip6tables=false",
-            "--bridge=none",
-            "--exec-opt",
-            "native.cgroupdriver=cgroupfs",
-        ]);
-    let docker =
-        |args: &[&str]| Run::new("docker").args(["--host", &host]).args(args).time_limit(ENGINE_PATIENCE);
-    engine.daemon(daemon, || docker(&["version"]).run().code == 0);
-    docker(&["import", &engine.root_archive().display().to_string(), "box"]).ok();
+    let Some(daemon) = Docker::start("{}") else { return };
+    let docker = |args: &[&str]| daemon.command(args);
     let run = ["run", "--network", "none"];
 
     let outcome =
@@ -70,8 +73,8 @@ fn docker_runs_execs_updates_and_stops_with_a_limit() {
     let id = docker(&["inspect", "--format", "{{.Id}}", "oom"]).ok().stdout;
     docker(&["rm", "--force", "oom"]).ok();
     if needs_rt() {
-        let root = engine.text("docker-exec/runtime-runc/moby");
-        let why = engine.sandbox.bare(["--root", &root, "why", id.trim()]).ok().stdout;
+        let root = daemon.engine.text("docker-exec/runtime-runc/moby");
+        let why = daemon.engine.sandbox.bare(["--root", &root, "why", id.trim()]).ok().stdout;
         assert!(why.contains("OOM-killed by its own limit of 32 MiB"), "{why}");
     }
 }

@@ -8,3 +8,4 @@ mod containerd;
 mod docker;
 mod engine;
 mod podman;
+mod proofs;

@@ -55,9 +55,15 @@ impl Podman {
     }
 
     /// `podman run` without a network, in a cgroup of this test.
-    fn run(&self, args: &[&str]) -> Outcome {
+    pub fn run(&self, args: &[&str]) -> Outcome {
+        self.run_with(&[], args)
+    }
+
+    /// The same with options of podman's own.
+    pub fn run_with(&self, globals: &[&str], args: &[&str]) -> Outcome {
         let parent = format!("/{}", self.parent);
-        self.command(&["run", "--network", "none", "--cgroup-parent", &parent]).args(args).run()
+        let run = ["run", "--network", "none", "--cgroup-parent", &parent];
+        self.command(globals).args(run).args(args).run()
     }
 }
 
@@ -67,7 +73,7 @@ impl Drop for Podman {
     }
 }
 
-fn needs_podman() -> bool {
+pub fn needs_podman() -> bool {
     needs_root() && needs_engine("podman") && needs_engine("conmon")
 }
 

@@ -25,6 +25,7 @@ mod request;
 mod stats;
 mod systemd;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxResources;
@@ -121,6 +122,14 @@ impl Cgroup {
             _ => self.hierarchies.iter().find(|h| h.has(controller)),
         };
         found.map(|hierarchy| hierarchy.dir.as_path())
+    }
+
+    /// Writes files of cgroup v2 as `unified` of the spec has them.
+    ///
+    /// # Errors
+    /// One cannot be written.
+    pub fn write_unified(&self, unified: &HashMap<String, String>) -> Result<()> {
+        limits::write_unified(self, unified)
     }
 
     /// The memory cgroup, for reading. It need not be there.

@@ -11,6 +11,7 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxRdma, LinuxResources};
 use std::collections::HashMap;
 use std::path::Path;
 
+pub(super) use self::v2::write_unified;
 use super::{Cgroup, CgroupError, Result, Version, devices, knob, systemd};
 
 /// When limits are written.

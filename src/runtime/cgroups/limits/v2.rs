@@ -162,7 +162,10 @@ fn write_burst(dir: &Path, cpu: Option<&LinuxCpu>) -> Result<Option<String>> {
 }
 
 /// The spec's raw files; each line of a value is a write of its own.
-pub(super) fn write_unified(cgroup: &Cgroup, unified: &HashMap<String, String>) -> Result<()> {
+pub(in crate::runtime::cgroups) fn write_unified(
+    cgroup: &Cgroup,
+    unified: &HashMap<String, String>,
+) -> Result<()> {
     let dir = cgroup.path_of("").ok_or(CgroupError::NotExist)?;
     for (name, value) in unified {
         for line in value.split_inclusive('\n') {

@@ -1,0 +1,179 @@
+//! `hook`: a proof as a prestart, createRuntime or poststart hook of any OCI runtime.
+
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::unistd::Pid;
+use oci_spec::runtime::Spec;
+
+use super::{proof_subject, test_memory};
+use crate::cgroup::locate;
+use crate::cli::{Global, HookArgs};
+use crate::exit::ExitStatus;
+use crate::hook::listed::{self, INSIDE, Place};
+use crate::hook::{Annotations, OnInconclusive, Policy, Stage, State, deadline};
+use crate::log;
+use crate::proof::request::Trigger;
+use crate::proof::{self, Asked, Decision, Request, Status, Strategy, Subject, Verdict};
+use crate::runtime::{Store, bundle};
+use crate::units::MIB;
+
+/// A larger state is none.
+const MAX_STATE: u64 = 16 << 20;
+
+/// The least that a strategy is given, so that it can say that the time was over.
+const LEAST: Duration = Duration::from_millis(1);
+
+/// Makes the proof. An error is a mistake in how the hook is used; a proof that fails is judged by the policy.
+pub fn run(global: &Global, args: &HookArgs) -> anyhow::Result<ExitStatus> {
+    let call = Call::read(global, args)?;
+    let decision = call.prove().unwrap_or_else(|error| Decision {
+        verdict: Verdict::ProverFailed,
+        reason: None,
+        sentence: log::chain(&error),
+        hint: None,
+    });
+    let exit = call.policy.exit(call.on_inconclusive, decision.verdict);
+    if decision.verdict.exit() != ExitStatus::SUCCESS {
+        eprint!("{}", told(&call.subject.id, &decision, exit));
+    }
+    Ok(exit)
+}
+
+/// What the user of an engine reads: the last line says all of it.
+fn told(id: &str, decision: &Decision, exit: ExitStatus) -> String {
+    let hint = decision.hint.as_ref().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+    let reason = decision.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let found = match decision.verdict.exit() {
+        ExitStatus::FAILURE => "does not hold",
+        _ => "was not proved",
+    };
+    let so = if exit == ExitStatus::SUCCESS { "recorded" } else { "it must not run" };
+    let Decision { verdict, sentence, .. } = decision;
+    format!("{hint}the memory limit of container '{id}' {found}, {so}: {verdict}{reason}: {sentence}\n")
+}
+
+/// Everything that is known before anything is done.
+struct Call {
+    subject: Subject,
+    asked: Asked,
+    policy: Policy,
+    on_inconclusive: OnInconclusive,
+    strategies: Vec<Strategy>,
+    target_bytes: Option<u64>,
+    deadline: Duration,
+    /// Nothing of the container's own has run yet.
+    before_start: bool,
+}
+
+impl Call {
+    fn read(global: &Global, args: &HookArgs) -> anyhow::Result<Self> {
+        let mut text = Vec::new();
+        io::stdin().take(MAX_STATE).read_to_end(&mut text).context("cannot read standard input")?;
+        let state = State::parse(&text)?;
+        let (subject, asked, spec) = subject(global, &state)?;
+        let all = spec.annotations().iter().flatten().map(|(name, value)| (name.as_str(), value.as_str()));
+        let annotations = Annotations::read(all)?;
+        let argv: Vec<_> = std::env::args_os().collect();
+        let places = spec.hooks().as_ref().map(|hooks| listed::places(hooks, &argv)).unwrap_or_default();
+        refuse_inside(&places)?;
+        let at = |stage: Stage| places.iter().any(|place| place.stage == stage.name());
+        // The same hook in two stages cannot tell which one this is: the stricter timeout counts.
+        let timeout = places.iter().filter_map(|place| place.timeout).min();
+        let seconds = args.seconds.or(annotations.seconds);
+        let mb = args.mb.or(annotations.mb);
+        let too_much = || format!("{} MiB is more than can be written", mb.unwrap_or_default());
+        Ok(Self {
+            subject,
+            asked,
+            policy: args.policy.or(annotations.policy).unwrap_or_default(),
+            on_inconclusive: args.on_inconclusive.or(annotations.on_inconclusive).unwrap_or_default(),
+            strategies: match args.strategy.as_slice() {
+                [] => vec![Strategy::Sequential],
+                names => test_memory::strategies(names)?,
+            },
+            target_bytes: match mb {
+                Some(mb) => Some(mb.checked_mul(MIB).with_context(too_much)?),
+                None => None,
+            },
+            deadline: deadline::of(seconds, timeout)?,
+            before_start: (at(Stage::Prestart) || at(Stage::CreateRuntime)) && !at(Stage::Poststart),
+        })
+    }
+
+    /// One strategy after the other within the deadline; the worst decision counts.
+    fn prove(&self) -> anyhow::Result<Decision> {
+        refuse_shared_cgroup(self.subject.init)?;
+        let ends = Instant::now() + self.deadline;
+        let mut request = Request::new(self.subject.clone(), self.asked);
+        request.target_bytes = self.target_bytes;
+        request.trigger = Trigger::Hook;
+        request.reset_peak = self.before_start;
+        let mut worst: Option<Decision> = None;
+        for strategy in &self.strategies {
+            request.strategy = *strategy;
+            request.timeout = Some(ends.saturating_duration_since(Instant::now()).max(LEAST));
+            let outcome = proof::prove(&request, &mut |_| ())?;
+            if let Some(error) = outcome.record_error {
+                tracing::warn!("{}", log::chain(&error.into()));
+            }
+            let last = outcome.decision.is_of_all_strategies();
+            let verdict = outcome.decision.verdict;
+            let so_far = worst.as_ref().map(|worst| worst.verdict);
+            if Verdict::worst(so_far.into_iter().chain([verdict])) != so_far {
+                worst = Some(outcome.decision);
+            }
+            if last {
+                break;
+            }
+        }
+        worst.context("no strategy is named")
+    }
+}
+
+/// The container, the limit asked for it, and its config: as rt saved them at create, or as they are in the bundle.
+fn subject(global: &Global, state: &State) -> anyhow::Result<(Subject, Asked, Spec)> {
+    let init = Pid::from_raw(state.pid);
+    let mut subject = Subject {
+        id: state.id.clone(),
+        bundle: Some(state.bundle.clone()),
+        record_dirs: vec![state.bundle.clone()],
+        status: Status::Live,
+        ..Subject::of_process(init)
+    };
+    let own = Store::open(global).and_then(|store| store.load(&state.id)).ok();
+    if let Some(container) = own.filter(|container| container.bundle() == state.bundle) {
+        subject.record_dirs.insert(0, container.directory().to_owned());
+        let spec = container.spec()?.clone();
+        return Ok((subject, proof_subject::asked(container.asked_resources()), spec));
+    }
+    let spec = bundle::load(&state.bundle)
+        .with_context(|| format!("cannot read the config of '{}'", state.bundle.display()))?;
+    let asked = proof_subject::asked(spec.linux().as_ref().and_then(|linux| linux.resources().as_ref()));
+    Ok((subject, asked, spec))
+}
+
+fn refuse_inside(places: &[Place]) -> anyhow::Result<()> {
+    match places.iter().find(|place| INSIDE.contains(&place.stage)) {
+        Some(place) => bail!(
+            "a memory proof cannot be a {} hook, which runs inside the container: allowed is {}",
+            place.stage,
+            Stage::ALLOWED.join(", ")
+        ),
+        None => Ok(()),
+    }
+}
+
+/// A worker beside the prover could take the prover, and the engine, with it.
+fn refuse_shared_cgroup(init: Option<Pid>) -> anyhow::Result<()> {
+    let Some(init) = init else { return Ok(()) };
+    let own = locate(i32::try_from(std::process::id())?, "memory")?;
+    if locate(init.as_raw(), "memory").is_ok_and(|theirs| theirs.dir == own.dir) {
+        bail!(
+            "the container shares the memory cgroup {} with this hook: it has none of its own, or the hook runs inside it",
+            own.path
+        );
+    }
+    Ok(())
+}
