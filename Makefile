@@ -52,6 +52,7 @@ lint: ## formatting, clippy without warnings, licences and sources of every crat
 install: build ## install rt, its man pages, shell completions and hook definitions below $(DESTDIR)$(PREFIX)
 	install -D -m 755 $(RT) $(DESTDIR)$(PREFIX)/bin/rt
 	install -D -m 644 -t $(SHARE)/containers/oci/hooks.d hooks/*.json
+	sed -i 's,/usr/local/bin/rt,$(PREFIX)/bin/rt,' $(SHARE)/containers/oci/hooks.d/rt-*.json
 	mkdir -p $(SHARE)/man/man8 $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
 	$(RT) man $(SHARE)/man/man8
 	$(RT) completions bash > $(SHARE)/bash-completion/completions/rt

@@ -380,6 +380,46 @@ fn a_proof_at_create_leaves_the_containers_own_numbers_right() {
 }
 
 #[test]
+fn group_kills_are_switched_on_after_the_proof() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = limited(&sandbox, 64);
+    let id = sandbox.start(&mut bundle, "version");
+    let v2 = sandbox.cgroup(&id, "memory").v2;
+    sandbox.delete(&id);
+    if !v2 {
+        return skip("memory on cgroup v2");
+    }
+    bundle
+        .set("/annotations", json!({ "rt.memory.test": "prestart", "rt.memory.policy": "enforce" }))
+        .set("/linux/resources/unified", json!({ "memory.oom.group": "1" }));
+    let id = sandbox.create(&mut bundle, "group");
+    assert_eq!(verdict_of(&sandbox, &id), "enforced");
+    assert_eq!(sandbox.cgroup(&id, "memory").read("", "memory.oom.group"), "1");
+}
+
+#[test]
+fn a_container_without_a_cgroup_of_its_own_is_refused() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let bundle = sandbox.bundle();
+    let hook = |policy: &str| {
+        // The test's own process stands for a container that shares the cgroup of its engine.
+        let state = json!({ "id": "shared", "pid": std::process::id(), "bundle": bundle.path });
+        let args = ["hook", "test-memory", "--policy", policy];
+        sandbox.rt(args).stdin(state.to_string()).run()
+    };
+    hook("record").succeeds();
+    let outcome = hook("enforce").fails_with("it must not run: refused (shared-cgroup)");
+    assert_eq!(outcome.code, 3);
+    assert!(outcome.stderr.ends_with("is this hook's own too\n"), "the sentence comes last: {outcome}");
+}
+
+#[test]
 fn a_create_that_is_killed_in_the_proof_leaves_nothing_that_delete_cannot_clean() {
     if !needs_root() || !needs_rt() {
         return;

@@ -30,8 +30,8 @@ pub struct Made {
 pub fn make(global: &Global, args: &CreateArgs, detach: bool, subreaper: bool) -> anyhow::Result<Made> {
     let passed = Passed::from_caller(args.preserve_fds)?;
     let store = Store::open(global)?;
-    let node = Node::read(global)?;
     seal::ensure(store.ensure_root()?)?;
+    let node = Node::read(global)?;
     let (ram, cpu) = limits(args)?;
     let pid_file = args.pid_file.as_deref().map(std::path::absolute).transpose()?;
     let pidfd_path = args.pidfd_socket.as_deref().map(std::path::absolute).transpose()?;
