@@ -231,6 +231,26 @@ fn kills_of_proofs_are_not_blamed_on_the_container() {
 }
 
 #[test]
+fn a_container_that_died_in_a_proof_says_so() {
+    if !ready() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = limited(&sandbox, 600, "exec sleep 1000");
+    let id = sandbox.start(&mut bundle, "lost");
+    let init = nix::unistd::Pid::from_raw(i32::try_from(sandbox.pid(&id)).unwrap());
+    let processes = sandbox.cgroup(&id, "memory").path.join("cgroup.procs");
+    let proof = sandbox.rt(["test-memory", &id, "--strategy", "sequential"]).spawn();
+    wait_until("the worker", || fs::read_to_string(&processes).unwrap().lines().count() > 1);
+    nix::sys::signal::kill(init, nix::sys::signal::SIGKILL).unwrap();
+    let outcome = proof.wait(PATIENCE);
+    assert_eq!(outcome.code, 5, "{outcome}");
+    assert_eq!(sandbox.state(&id)["annotations"]["rt.memory.death"], "lost-in-proof");
+    sandbox.delete(&id);
+    assert!(why(&sandbox, &id).contains("died while rt proved its memory limit"));
+}
+
+#[test]
 fn a_container_from_nothing_leaves_its_receipt_and_its_proofs() {
     if !ready() {
         return;
