@@ -314,7 +314,7 @@ fn the_node_proves_every_container() {
     outcome.succeeds();
     assert_eq!(verdict_of(&sandbox, &id), "refused");
     let (_, outcome) = create(&["--config", &config], &mut sandbox.bundle(), "refused");
-    outcome.fails_with("was not proved, it must not run: refused (unlimited)");
+    outcome.fails_with("hint: set a memory limit, or let").fails_with("it must not run: refused (unlimited)");
     let lenient = node(&sandbox, r#"{"proof":"createRuntime:enforce","on_inconclusive":"record"}"#);
     let (id, outcome) = create(&["--config", &lenient], &mut sandbox.bundle(), "lenient");
     outcome.succeeds();
@@ -417,6 +417,33 @@ fn a_container_without_a_cgroup_of_its_own_is_refused() {
     let outcome = hook("enforce").fails_with("it must not run: refused (shared-cgroup)");
     assert_eq!(outcome.code, 3);
     assert!(outcome.stderr.ends_with("is this hook's own too\n"), "the sentence comes last: {outcome}");
+}
+
+#[test]
+fn a_proof_that_takes_too_long_is_inconclusive() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let meminfo = fs::read_to_string("/proc/meminfo").expect("meminfo");
+    let available = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:")?.strip_suffix(" kB"));
+    // No machine fills that much, a page at a time, in a second; and two thirds are left to other tests.
+    let mib = available.and_then(|kib| kib.trim().parse::<i64>().ok()).unwrap_or(0) / 1024 / 3;
+    if mib < 5 << 10 {
+        return skip("15 GiB of available memory");
+    }
+    let mut bundle = limited(&sandbox, mib);
+    let asked = json!({
+        "rt.memory.test": "prestart", "rt.memory.policy": "enforce", "rt.memory.seconds": "1",
+    });
+    bundle.set("/annotations", asked);
+    let id = sandbox.id("slow");
+    let outcome = sandbox.create_command(&mut bundle, &id).run().fails_with("it must not run: timed-out");
+    assert!(outcome.text().contains("hint: give it more time"), "{outcome}");
+    sandbox.assert_nothing_left(&id);
+    bundle.set("/annotations/rt.memory.on-inconclusive", json!("record"));
+    sandbox.create_command(&mut bundle, &id).ok();
+    assert_eq!(verdict_of(&sandbox, &id), "timed-out");
 }
 
 #[test]

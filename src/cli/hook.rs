@@ -8,8 +8,7 @@ use crate::hook::{Kind, OnInconclusive, Policy};
 #[derive(Debug, Clone, Args)]
 pub struct HookArgs {
     /// what is proved: test-memory
-    #[arg(value_name = "PROOF")]
-    pub kind: Kind,
+    pub proof: Kind,
     /// what a bad verdict means: record, or enforce (the container does not start; default: record)
     #[arg(long, value_name = "POLICY")]
     pub policy: Option<Policy>,

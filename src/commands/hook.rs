@@ -15,7 +15,7 @@ use crate::hook::listed::{self, INSIDE, Place};
 use crate::hook::{Annotations, OnInconclusive, Policy, Stage, State, deadline};
 use crate::log;
 use crate::proof::request::Trigger;
-use crate::proof::{self, Asked, Decision, Request, Status, Strategy, Subject, Verdict};
+use crate::proof::{self, Asked, Decision, Reason, Request, Status, Strategy, Subject, Verdict};
 use crate::runtime::{Store, bundle};
 use crate::units::MIB;
 
@@ -43,7 +43,7 @@ pub fn run(global: &Global, args: &HookArgs) -> anyhow::Result<ExitStatus> {
 
 /// What the user of an engine reads: the last line says all of it.
 fn told(id: &str, decision: &Decision, exit: ExitStatus) -> String {
-    let hint = decision.hint.as_ref().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+    let hint = hint(decision).map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
     let reason = decision.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     let found = match decision.verdict.exit() {
         ExitStatus::FAILURE => "does not hold",
@@ -52,6 +52,19 @@ fn told(id: &str, decision: &Decision, exit: ExitStatus) -> String {
     let so = if exit == ExitStatus::SUCCESS { "recorded" } else { "it must not run" };
     let Decision { verdict, sentence, .. } = decision;
     format!("{hint}the memory limit of container '{id}' {found}, {so}: {verdict}{reason}: {sentence}\n")
+}
+
+/// What can be done about it; the options of `rt test-memory` are no help here.
+fn hint(decision: &Decision) -> Option<&str> {
+    if decision.reason == Some(Reason::Unlimited.name()) {
+        return Some(
+            "set a memory limit, or let containers run that cannot be proved (on-inconclusive: record)",
+        );
+    }
+    if decision.verdict == Verdict::TimedOut {
+        return Some("give it more time: --seconds and a timeout of the hook, or max_seconds of the node");
+    }
+    decision.hint.as_deref()
 }
 
 /// Everything that is known before anything is done.
