@@ -96,6 +96,12 @@ impl PressureSource {
     }
 }
 
+/// The folder whose pressure file tells of process `pid`, beside its v1 controllers; `None` where there is none.
+#[must_use]
+pub fn folder_of(pid: i32) -> Option<PathBuf> {
+    unified_dir(&locate::membership_of(pid).ok()?, &locate::mounts().ok()?)
+}
+
 /// The folder of the process in the unified hierarchy; `None` at its root or where none is mounted.
 fn unified_dir(membership: &str, mounts: &[CgroupMount]) -> Option<PathBuf> {
     // No v1 controller has an empty name, so this asks for the `0::` line.

@@ -29,7 +29,8 @@ pub use lifecycle::{
 };
 pub use parse::{Stop, parse};
 pub use proof::{
-    Format, MonitorArgs, ReportArgs, ReportFormat, TestMemoryArgs, VerifyArgs, VerifyFormat, WhyArgs,
+    Format, MonitorArgs, ReportArgs, ReportFormat, StressMemoryArgs, TestMemoryArgs, VerifyArgs,
+    VerifyFormat, WhyArgs,
 };
 pub use update::UpdateArgs;
 
@@ -155,6 +156,8 @@ pub enum Command {
     Update(UpdateArgs),
     /// prove that a container's memory limit holds
     TestMemory(TestMemoryArgs),
+    /// keep a container's memory limit under pressure
+    StressMemory(StressMemoryArgs),
     /// show a container's memory as it changes
     Monitor(MonitorArgs),
     /// check what the runtime promises on this machine

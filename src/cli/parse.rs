@@ -133,7 +133,8 @@ fn usage(
         .filter(|_| matches!(error.kind(), ErrorKind::MissingRequiredArgument | ErrorKind::UnknownArgument))
         .filter(|_| unknown_option(error).is_none())
         .unwrap_or_else(|| one_line(error));
-    let proof = matches!(verb, "hook" | "test-memory" | "monitor" | "verify" | "report" | "why");
+    let proof =
+        matches!(verb, "hook" | "test-memory" | "stress-memory" | "monitor" | "verify" | "report" | "why");
     Stop::Usage {
         message,
         help: help::page(program, command.map(clap::Command::get_name)),

@@ -60,6 +60,45 @@ pub struct TestMemoryArgs {
     pub format: Format,
 }
 
+/// Arguments of `stress-memory`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct StressMemoryArgs {
+    /// name of the container
+    #[arg(required_unless_present_any = ["pid", "cgroup"])]
+    pub container: Option<String>,
+    /// how much the workers share, in MiB (default: enough to cross the limit)
+    pub mb: Option<String>,
+    /// for how long (default: 30)
+    pub seconds: Option<String>,
+    /// stress the cgroup of this process instead of a container's
+    #[arg(long, conflicts_with = "cgroup", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: Option<i32>,
+    /// stress this memory cgroup instead of a container's
+    #[arg(long, value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
+    /// a worker each: all, or some of sequential, pattern, random, file, shm, mlock, fork; one may be named twice (default: the first four)
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub strategy: Vec<String>,
+    /// where the strategy file writes, as the container sees it
+    #[arg(long, value_name = "DIR")]
+    pub file_dir: Option<PathBuf>,
+    /// how much is asked for at a time, such as 1M
+    #[arg(long, value_name = "SIZE")]
+    pub step: Option<String>,
+    /// where a container has no limit: go up to this many MiB
+    #[arg(long, value_name = "MB")]
+    pub up_to: Option<u64>,
+    /// the limit that should be in the kernel, in MiB
+    #[arg(long, value_name = "MB")]
+    pub expect: Option<u64>,
+    /// go on even where the whole container could be killed
+    #[arg(long)]
+    pub allow_kill_container: bool,
+    /// text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
+    pub format: Format,
+}
+
 /// Arguments of `monitor`.
 #[derive(Debug, Clone, Args)]
 pub struct MonitorArgs {

@@ -26,6 +26,7 @@ pub mod run;
 pub mod spec;
 pub mod start;
 pub mod state;
+pub mod stress_memory;
 pub mod test_memory;
 pub mod update;
 pub mod verify;
@@ -97,6 +98,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<ExitStatus> {
         Command::Spec(args) => spec::run(global, args),
         Command::Start(args) => start::run(global, args),
         Command::State(args) => state::run(global, args),
+        Command::StressMemory(args) => stress_memory::run(global, args),
         Command::TestMemory(args) => test_memory::run(global, args),
         Command::Update(args) => update::run(global, args),
         Command::Verify(args) => verify::run(global, args),
@@ -115,7 +117,9 @@ fn failure(command: &Command) -> ExitStatus {
     match command {
         Command::Exec(_) => ExitStatus::RUN_FAILURE,
         Command::Hook(_) => ExitStatus::USAGE,
-        Command::TestMemory(_) | Command::Monitor(_) | Command::Verify(_) => ExitStatus::PROVER_FAILURE,
+        Command::TestMemory(_) | Command::StressMemory(_) | Command::Monitor(_) | Command::Verify(_) => {
+            ExitStatus::PROVER_FAILURE
+        }
         _ => ExitStatus::FAILURE,
     }
 }

@@ -1,12 +1,32 @@
 //! From a container's name to what the prover and the monitor need of it.
 
-use anyhow::Context;
+use std::path::Path;
+
+use anyhow::{Context, bail};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
 use crate::cli::Global;
 use crate::proof::{Asked, Place, Status, Subject};
 use crate::runtime::{self, Store};
+
+/// How a subject is named on the command line: one of the three.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<'a> {
+    pub container: Option<&'a str>,
+    pub pid: Option<i32>,
+    pub cgroup: Option<&'a Path>,
+}
+
+/// The subject that is named, and the limit that was asked for it, where that is known.
+pub fn of(global: &Global, named: Named<'_>) -> anyhow::Result<(Subject, Asked)> {
+    match (named.container, named.pid, named.cgroup) {
+        (_, Some(pid), _) => Ok((Subject::of_process(Pid::from_raw(pid)), Asked::Unknown)),
+        (_, None, Some(dir)) => Ok((Subject::of_folder(dir.to_owned()), Asked::Unknown)),
+        (Some(id), None, None) => of_container(global, id),
+        (None, None, None) => bail!("no container, --pid or --cgroup is named"),
+    }
+}
 
 /// The container as a subject, and the limit that was asked for it (the config saved at create, and later updates).
 pub fn of_container(global: &Global, id: &str) -> anyhow::Result<(Subject, Asked)> {

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 
 use crate::cli::{Global, ReportArgs, ReportFormat};
 use crate::exit::ExitStatus;
-use crate::proof::history::History;
+use crate::proof::history::{Entry, History};
 use crate::proof::journal;
 use crate::report::{history as text, history_html};
 use crate::runtime::{RuntimeError, Store};
@@ -20,7 +20,7 @@ const MAX_BYTES: u64 = 8 * journal::MAX_BYTES;
 pub fn run(global: &Global, args: &ReportArgs) -> anyhow::Result<ExitStatus> {
     let path = find(global, &args.subject)?;
     let history = History::parse(&read(&path)?);
-    if history.proofs.is_empty() {
+    if history.entries.is_empty() {
         let why = text::skipped(&history).map_or_else(String::new, |line| format!(": {line}"));
         bail!("no proof in '{}'{why}", path.display());
     }
@@ -42,7 +42,11 @@ fn json(history: &History) -> anyhow::Result<String> {
     if let Some(line) = text::skipped(history) {
         tracing::warn!("{line}");
     }
-    history.proofs.iter().map(|record| Ok(serde_json::to_string(record)? + "\n")).collect()
+    let line = |entry: &Entry| match entry {
+        Entry::Proof(record) => serde_json::to_string(record),
+        Entry::Stress(record) => serde_json::to_string(record),
+    };
+    history.entries.iter().map(|entry| Ok(line(entry)? + "\n")).collect()
 }
 
 /// The journal of a container that is there, or was; else of a path.

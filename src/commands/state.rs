@@ -26,8 +26,8 @@ pub fn run(global: &Global, args: &ContainerArgs) -> anyhow::Result<ExitStatus> 
 fn of(container: &Container) -> ContainerState {
     let status = container.status();
     let mut annotations = container.annotations().clone();
-    if let Some(record) = journal::latest(container.directory()) {
-        annotations.insert(VERDICT.to_owned(), record.verdict.to_string());
+    if let Some(record) = journal::latest_verdict(container.directory()) {
+        annotations.insert(VERDICT.to_owned(), record.verdict);
         annotations.insert(VERDICT_AT.to_owned(), record.started_at);
     }
     if status == Status::Stopped {

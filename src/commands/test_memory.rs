@@ -1,17 +1,15 @@
 //! `test-memory`: proves that a memory limit holds, one strategy after the other.
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use nix::unistd::Pid;
 
-use super::proof_subject;
+use super::proof_subject::{self, Named};
 use crate::cli::{Format, Global, TestMemoryArgs};
 use crate::exit::ExitStatus;
 use crate::log;
-use crate::proof::{self, Asked, Decision, Plan, Request, Sample, Strategy, Subject, Verdict};
+use crate::proof::{self, Asked, Decision, Plan, Request, Sample, Strategy, Verdict};
 use crate::report::proof as report;
 use crate::units::{MIB, Ram};
 
@@ -27,7 +25,8 @@ pub fn run(global: &Global, args: &TestMemoryArgs) -> anyhow::Result<ExitStatus>
             return Ok(ExitStatus::USAGE);
         }
     };
-    let (subject, asked) = subject(global, args)?;
+    let named = Named { container: args.container.as_deref(), pid: args.pid, cgroup: args.cgroup.as_deref() };
+    let (subject, asked) = proof_subject::of(global, named)?;
     let mut request = Request::new(subject, wanted.expect_bytes.map_or(asked, Asked::Limited));
     request.target_bytes = wanted.target_bytes;
     request.step_bytes = wanted.step_bytes;
@@ -74,33 +73,33 @@ struct Wanted {
 
 impl Wanted {
     fn read(args: &TestMemoryArgs) -> anyhow::Result<Self> {
-        let step_bytes = match args.step.as_deref().map(str::parse).transpose().context("bad --step")? {
-            None => MIB,
-            Some(Ram::Limited(bytes)) => bytes,
-            Some(Ram::Unlimited) => return Err(anyhow!("bad --step: max is no step")),
-        };
-        let strategies = match args.strategy.as_slice() {
-            [] => Strategy::DEFAULT.to_vec(),
-            names => strategies(names)?,
-        };
         let timeout_is_zero = args.timeout.is_some_and(|timeout| timeout.is_zero());
         anyhow::ensure!(!timeout_is_zero, "bad --timeout: no proof is made in no time");
         let wanted = Self {
             target_bytes: mib(amount(args)?, "MB")?,
             up_to_bytes: mib(args.up_to, "--up-to")?,
             expect_bytes: mib(args.expect, "--expect")?,
-            step_bytes,
-            strategies,
+            step_bytes: step(args.step.as_deref())?,
+            strategies: strategies(&args.strategy)?,
         };
         Ok(wanted)
     }
 }
 
-/// The strategies that `--strategy` names.
-///
-/// # Errors
-/// One is not known.
+/// A `--step`; 1 MiB where none is given.
+pub(super) fn step(text: Option<&str>) -> anyhow::Result<u64> {
+    match text.map(str::parse).transpose().context("bad --step")? {
+        None => Ok(MIB),
+        Some(Ram::Limited(bytes)) => Ok(bytes),
+        Some(Ram::Unlimited) => Err(anyhow!("bad --step: max is no step")),
+    }
+}
+
+/// The strategies of `--strategy`; the usual ones where none is named.
 pub fn strategies(names: &[String]) -> anyhow::Result<Vec<Strategy>> {
+    if names.is_empty() {
+        return Ok(Strategy::DEFAULT.to_vec());
+    }
     if names.iter().any(|name| name == "all") {
         return Ok(Strategy::ALL.to_vec());
     }
@@ -122,19 +121,11 @@ fn amount(args: &TestMemoryArgs) -> anyhow::Result<Option<u64>> {
     }
 }
 
-fn mib(value: Option<u64>, name: &str) -> anyhow::Result<Option<u64>> {
+/// So many MiB in bytes; `name` is the argument's.
+pub(super) fn mib(value: Option<u64>, name: &str) -> anyhow::Result<Option<u64>> {
     let Some(value) = value else { return Ok(None) };
     let bytes = value.checked_mul(MIB).filter(|bytes| (1..=i64::MAX as u64).contains(bytes));
     bytes.map(Some).ok_or_else(|| anyhow!("bad {name}: '{value}' is no number of MiB that can be written"))
-}
-
-fn subject(global: &Global, args: &TestMemoryArgs) -> anyhow::Result<(Subject, Asked)> {
-    match (&args.container, args.pid, &args.cgroup) {
-        (_, Some(pid), _) => Ok((Subject::of_process(Pid::from_raw(pid)), Asked::Unknown)),
-        (_, None, Some(dir)) => Ok((Subject::of_folder(PathBuf::from(dir)), Asked::Unknown)),
-        (Some(id), None, None) => proof_subject::of_container(global, id),
-        (None, None, None) => Err(anyhow!("no container, --pid or --cgroup is named")),
-    }
 }
 
 fn dry_run(request: &Request, format: Format) -> anyhow::Result<Option<Decision>> {

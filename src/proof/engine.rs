@@ -9,6 +9,7 @@ use super::budget::{self, Reservation};
 use super::error::ProofError;
 use super::evidence::{Evidence, Sample, Stop, WithinCheck};
 use super::facts::{Accounting, Facts};
+use super::meters::Meters;
 use super::observe::{Observer, Watched};
 use super::plan::Plan;
 use super::preflight;
@@ -21,8 +22,7 @@ use super::verdict::{Decision, Verdict, decide};
 use super::victims;
 use super::worker::Worker;
 use super::{hostmem, journal};
-use crate::cgroup::limiter::limits_upwards;
-use crate::cgroup::{MemoryCgroup, Meter, locate};
+use crate::cgroup::{MemoryCgroup, locate};
 
 /// How long the children of a worker may take to be gone after it.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
@@ -149,7 +149,7 @@ pub fn prove(request: &Request, see: &mut dyn FnMut(&Sample)) -> Result<Outcome,
 }
 
 /// Without accounting there is no limit to plan with, so preflight has refused already; kept total.
-fn unaccounted() -> Decision {
+pub(super) fn unaccounted() -> Decision {
     Decision {
         verdict: Verdict::Refused,
         reason: Some(Reason::Unlimited.name()),
@@ -167,7 +167,11 @@ fn failure(error: &ProofError) -> Decision {
     }
 }
 
-fn reserve(request: &Request, assessment: &Assessment) -> Result<Result<Reservation, Refusal>, ProofError> {
+/// The host's share of what is assessed, or why it is not to be had.
+pub(super) fn reserve(
+    request: &Request,
+    assessment: &Assessment,
+) -> Result<Result<Reservation, Refusal>, ProofError> {
     let dir = request.lock_dir.clone().unwrap_or_else(budget::usual_dir);
     let bytes = assessment.plan.as_ref().map_or(0, |plan| plan.ceiling_bytes);
     let busy = || {
@@ -181,94 +185,6 @@ fn reserve(request: &Request, assessment: &Assessment) -> Result<Result<Reservat
     Ok(budget::reserve(&dir, &accounting.cgroup, bytes)?.ok_or_else(busy))
 }
 
-/// The meters of one proof.
-struct Meters {
-    /// Where the worker is charged.
-    own: Meter,
-    /// The limiter; the same cgroup in the usual case.
-    limiter: Meter,
-    /// Limits above the limiter.
-    above: Vec<Meter>,
-    before_swap: u64,
-    before_high: u64,
-    limit_bytes: u64,
-    swap_room_bytes: u64,
-    resident: bool,
-    limiter_cgroup: MemoryCgroup,
-    worker: i32,
-    allow_kill_container: bool,
-}
-
-impl Meters {
-    fn open(
-        request: &Request,
-        plan: &Plan,
-        accounting: &Accounting,
-        worker: i32,
-    ) -> Result<Self, ProofError> {
-        let limiter_cgroup = accounting.limiter.as_ref().map_or(&accounting.cgroup, |l| &l.cgroup).clone();
-        let own = Meter::open(&accounting.cgroup)?;
-        let above = limits_upwards(&accounting.cgroup)?
-            .iter()
-            .filter(|limit| limit.cgroup.dir != limiter_cgroup.dir)
-            .map(|limit| Meter::open(&limit.cgroup))
-            .collect::<Result<_, _>>()?;
-        let before = own.read()?;
-        Ok(Self {
-            limiter: Meter::open(&limiter_cgroup)?,
-            above,
-            before_swap: before.swap_bytes,
-            before_high: before.high,
-            limit_bytes: plan.limit_bytes.unwrap_or(u64::MAX),
-            swap_room_bytes: accounting.swap_room_bytes,
-            resident: plan.strategy.is_resident(),
-            limiter_cgroup,
-            worker,
-            allow_kill_container: request.allow_kill_container,
-            own,
-        })
-    }
-
-    /// What is in use at the limiter without what CPUs hold in stock; `None` where the statistics do not fit the usage,
-    /// so that something else is charged too.
-    fn charged(&self, noise_bytes: u64) -> Result<Option<u64>, ProofError> {
-        let (charged, usage) = (self.limiter_cgroup.charged()?, self.limiter.usage()?);
-        Ok(charged.filter(|charged| (usage.saturating_sub(noise_bytes)..=usage).contains(charged)))
-    }
-
-    fn hits_above(&self) -> u64 {
-        self.above.iter().filter_map(|meter| meter.read().ok()).map(|c| c.limit_hits).sum()
-    }
-}
-
-impl Watched for Meters {
-    fn limiter(&self) -> &Meter {
-        &self.limiter
-    }
-
-    fn high_hits(&self) -> u64 {
-        self.own.read().map_or(0, |c| c.high.saturating_sub(self.before_high))
-    }
-
-    fn swapped_bytes(&self) -> u64 {
-        if self.swap_room_bytes == 0 {
-            return 0;
-        }
-        self.own.read().map_or(0, |c| c.swap_bytes.saturating_sub(self.before_swap))
-    }
-
-    fn endangered(&self, touched: u64) -> bool {
-        if self.allow_kill_container || self.limit_bytes == u64::MAX {
-            return false;
-        }
-        let Ok(usage) = self.limiter.usage() else { return false };
-        let at_limit = if self.resident { touched + self.limit_bytes.saturating_sub(usage) } else { 0 };
-        let total = self.limit_bytes + self.swap_room_bytes;
-        victims::candidates(&self.limiter_cgroup, Some(self.worker))
-            .is_ok_and(|others| victims::endangered(&others, at_limit, total).is_some())
-    }
-}
-
 fn execute(
     request: &Request,
     mut plan: Plan,
@@ -279,10 +195,10 @@ fn execute(
 ) -> Result<(Decision, Duration), ProofError> {
     let file = scratch.map(Scratch::file).transpose()?;
     let mut worker = Worker::spawn(&request.worker_program, plan.strategy, plan.ceiling_bytes, file)?;
-    let meters = Meters::open(request, &plan, accounting, worker.pid())?;
+    let meters = Meters::open(request, &plan, accounting, vec![worker.pid()])?;
     worker.join(&accounting.location.dir)?;
     let before = meters.own.read()?;
-    let limiter_before = meters.limiter.read()?;
+    let limiter_before = meters.limiter().read()?;
     let above_before = meters.hits_above();
     plan.rebase(limiter_before.usage_bytes);
     let mut observer = Observer::start(request.subject.init, &plan)?;
@@ -306,7 +222,7 @@ fn execute(
         init_alive: request.subject.init.is_none_or(is_alive),
         before,
         after,
-        limiter_hits: meters.limiter.read()?.limit_hits.saturating_sub(limiter_before.limit_hits),
+        limiter_hits: meters.limiter().read()?.limit_hits.saturating_sub(limiter_before.limit_hits),
         limiter_silent: !meters.limiter_cgroup.counts_hits()?,
         ancestor_hits: meters.hits_above().saturating_sub(above_before),
         swapped_bytes: observer.swapped_bytes,
@@ -335,7 +251,7 @@ fn run_sides(
     let within = Some(WithinCheck {
         written_bytes: worker.touched(),
         usage_before_bytes,
-        usage_after_bytes: meters.limiter.usage()?,
+        usage_after_bytes: meters.limiter().usage()?,
         worker_bytes: resident(worker.pid()),
     });
     if plan.ceiling_bytes <= plan.within_bytes {
@@ -368,7 +284,7 @@ fn side(
 
 /// Waits until nobody of the worker's process group is in the cgroup any more: they have been killed, and are on
 /// their way out.
-fn await_children(cgroup: &MemoryCgroup, worker: i32) -> Result<(), ProofError> {
+pub(super) fn await_children(cgroup: &MemoryCgroup, worker: i32) -> Result<(), ProofError> {
     let began = Instant::now();
     while began.elapsed() < GONE_WITHIN {
         if !cgroup.processes()?.into_iter().any(|pid| victims::group_of(pid) == Some(worker)) {
@@ -390,7 +306,7 @@ fn resident(pid: i32) -> u64 {
 }
 
 /// True while the process runs in a cgroup: a zombie's is read as well, so its state counts.
-fn is_alive(pid: Pid) -> bool {
+pub(super) fn is_alive(pid: Pid) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
     locate::membership_of(pid.as_raw()).is_ok() && !matches!(state, None | Some('Z' | 'X'))

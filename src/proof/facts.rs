@@ -106,7 +106,7 @@ impl Facts {
             Err(e) => return Err(e.into()),
         };
         let candidates = match accounting.as_ref().and_then(|a| a.limiter.as_ref()) {
-            Some(limiter) => victims::candidates(&limiter.cgroup, None)?,
+            Some(limiter) => victims::candidates(&limiter.cgroup, &[])?,
             None => Vec::new(),
         };
         let lockable_bytes = lockable_bytes();

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
 
 use super::error::ProofError;
 use super::record::Record;
@@ -19,7 +20,7 @@ pub const MAX_BYTES: u64 = 1 << 20;
 
 /// Appends a record in each of `dirs`; the first failure is told after all were tried, unless one was written and
 /// the others only cannot be (a read-only bundle).
-pub fn append(dirs: &[PathBuf], record: &Record) -> Result<(), ProofError> {
+pub fn append(dirs: &[PathBuf], record: &impl Serialize) -> Result<(), ProofError> {
     let mut line = serde_json::to_vec(record)
         .map_err(|e| ProofError::Record { path: PathBuf::from(FILE), source: e.into() })?;
     line.push(b'\n');
@@ -50,6 +51,18 @@ fn is_read_only(error: &ProofError) -> bool {
 
 /// The last record of a folder's file; `None` where there is none. Lines that are no records are skipped.
 pub fn latest(dir: &Path) -> Option<Record> {
+    text(dir)?.lines().rev().find_map(|line| serde_json::from_str(line).ok())
+}
+
+/// What every record has, of whatever kind.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Latest {
+    pub verdict: String,
+    pub started_at: String,
+}
+
+/// The verdict of a folder's last record, of whatever kind; `None` where there is none.
+pub fn latest_verdict(dir: &Path) -> Option<Latest> {
     text(dir)?.lines().rev().find_map(|line| serde_json::from_str(line).ok())
 }
 

@@ -20,7 +20,7 @@ use crate::sys::worker::pidfd_open;
 pub const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 
 /// How often the likeliest victim is looked for again.
-const VICTIMS_EVERY: Duration = Duration::from_millis(100);
+pub const VICTIMS_EVERY: Duration = Duration::from_millis(100);
 
 /// Without this much progress in [`STALL_AFTER`] while memory.high is exceeded, the worker is throttled. The kernel
 /// then sleeps up to 2 s in each call that charges (mem_cgroup_handle_over_high): one step a call.

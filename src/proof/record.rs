@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::evidence::{Evidence, Sample};
-use super::facts::Facts;
+use super::facts::{Accounting, Facts};
 use super::hostmem::Host;
 use super::plan::Plan;
 use super::refusal::Refusal;
@@ -100,41 +100,50 @@ pub struct Record {
     pub exit_code: Option<u8>,
 }
 
+impl CgroupRecord {
+    pub(super) fn of(accounting: &Accounting) -> Self {
+        Self {
+            version: accounting.location.version,
+            path: accounting.location.path.clone(),
+            limiter: accounting.limiter.as_ref().map(|l| l.cgroup.name()),
+            limit_bytes: accounting.effective_limit(),
+            high_bytes: accounting.high_bytes,
+            swap_limit_bytes: accounting.swap_limit_bytes,
+            oom_group: accounting.oom_group.is_some(),
+        }
+    }
+}
+
+/// A name that no other proof has, and the time as records have it.
+pub(super) fn name_and_time() -> (String, String) {
+    let now = SystemTime::now();
+    let nanos = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+    (format!("{nanos:x}-{}", std::process::id()), humantime::format_rfc3339_micros(now).to_string())
+}
+
 impl Record {
     /// The record as it stands before the worker starts.
     pub fn begin(request: &Request, facts: &Facts, plan: Option<&Plan>) -> Self {
-        let now = SystemTime::now();
+        let (proof, started_at) = name_and_time();
         let accounting = facts.accounting.as_ref();
-        let nanos = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let counters = accounting.map(|a| a.counters);
         Self {
             schema: SCHEMA,
-            proof: format!("{nanos:x}-{}", std::process::id()),
+            proof,
             id: request.subject.id.clone(),
             bundle: request.subject.bundle.clone(),
             pid: request.subject.init.map(nix::unistd::Pid::as_raw),
             trigger: request.trigger,
-            started_at: humantime::format_rfc3339_micros(now).to_string(),
+            started_at,
             duration_us: 0,
             kernel: facts.host.kernel.clone(),
-            cgroup: accounting.map(|a| CgroupRecord {
-                version: a.location.version,
-                path: a.location.path.clone(),
-                limiter: a.limiter.as_ref().map(|l| l.cgroup.name()),
-                limit_bytes: a.effective_limit(),
-                high_bytes: a.high_bytes,
-                swap_limit_bytes: a.swap_limit_bytes,
-                oom_group: a.oom_group.is_some(),
-            }),
+            cgroup: accounting.map(CgroupRecord::of),
             host: facts.host.clone(),
             strategy: request.strategy,
             file_dir: None,
             medium: plan.and_then(|p| p.medium),
             step_bytes: plan.map_or(request.step_bytes, |p| p.step_bytes),
-            asked_limit_bytes: match request.asked {
-                super::request::Asked::Limited(bytes) => Some(bytes),
-                _ => None,
-            },
+            asked_limit_bytes: request.asked.bytes(),
             target_bytes: plan.map(|p| p.target_bytes),
             predicted_bytes: plan.and_then(|p| p.predicted_bytes),
             touched_bytes: 0,

@@ -78,6 +78,16 @@ pub enum Asked {
     Limited(u64),
 }
 
+impl Asked {
+    /// The limit in bytes; `None` for none or not known.
+    pub fn bytes(self) -> Option<u64> {
+        match self {
+            Self::Limited(bytes) => Some(bytes),
+            Self::Unknown | Self::Unlimited => None,
+        }
+    }
+}
+
 /// What started a proof; recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -62,11 +62,11 @@ pub fn endangered(others: &[Candidate], worker_bytes: u64, total: u64) -> Option
     })
 }
 
-/// The candidates of a limiter's subtree, without the worker and its children.
-pub fn candidates(limiter: &MemoryCgroup, worker: Option<i32>) -> Result<Vec<Candidate>, CgroupError> {
+/// The candidates of a limiter's subtree, without the workers and their children.
+pub fn candidates(limiter: &MemoryCgroup, workers: &[i32]) -> Result<Vec<Candidate>, CgroupError> {
     let pids = limiter.processes()?;
-    let others = pids.into_iter().filter(|pid| Some(*pid) != worker).filter_map(Candidate::read);
-    Ok(others.filter(|other| Some(other.group) != worker).collect())
+    let others = pids.into_iter().filter(|pid| !workers.contains(pid)).filter_map(Candidate::read);
+    Ok(others.filter(|other| !workers.contains(&other.group)).collect())
 }
 
 #[cfg(test)]

@@ -3,14 +3,19 @@
 use std::fmt::Write;
 
 use crate::proof::Record;
-use crate::proof::history::History;
+use crate::proof::history::{Entry, History};
 use crate::proof::record::IN_PROGRESS;
+use crate::proof::stress::StressRecord;
 use crate::units::Mib;
 
 /// One paragraph a proof, and what was not read.
 #[must_use]
 pub fn text(history: &History) -> String {
-    let mut text: String = history.proofs.iter().map(proof).collect();
+    let entry = |entry: &Entry| match entry {
+        Entry::Proof(record) => proof(record),
+        Entry::Stress(record) => stress(record),
+    };
+    let mut text: String = history.entries.iter().map(entry).collect();
     if let Some(line) = skipped(history) {
         let _ = writeln!(text, "{line}");
     }
@@ -28,9 +33,14 @@ pub fn skipped(history: &History) -> Option<String> {
 }
 
 fn proof(record: &Record) -> String {
-    let mut text =
-        format!("{}  {}  {}  {}\n", record.started_at, record.id, record.strategy, verdict(record));
-    let _ = writeln!(text, "  {}", sentence(record));
+    let mut text = format!(
+        "{}  {}  {}  {}\n",
+        record.started_at,
+        record.id,
+        record.strategy,
+        verdict(&record.verdict, record.reason.as_deref())
+    );
+    let _ = writeln!(text, "  {}", sentence(&record.verdict, &record.sentence));
     let mut parts: Vec<String> = Vec::new();
     if let Some(limit) = record.cgroup.as_ref().and_then(|cgroup| cgroup.limit_bytes) {
         parts.push(format!("limit {}", Mib(limit)));
@@ -56,26 +66,38 @@ fn proof(record: &Record) -> String {
     text
 }
 
+fn stress(record: &StressRecord) -> String {
+    let verdict = verdict(&record.verdict, record.reason.as_deref());
+    let mut text = format!("{}  {}  stress  {verdict}\n", record.started_at, record.id);
+    let _ = writeln!(text, "  {}", sentence(&record.verdict, &record.sentence));
+    for line in super::stress::numbers(record) {
+        let _ = writeln!(text, "  {line}");
+    }
+    if let Some(hint) = &record.hint {
+        let _ = writeln!(text, "  hint: {hint}");
+    }
+    text
+}
+
 /// The verdict with its reason.
 #[must_use]
-pub fn verdict(record: &Record) -> String {
-    let reason = record.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
-    format!("{}{reason}", record.verdict)
+pub fn verdict(verdict: &str, reason: Option<&str>) -> String {
+    reason.map_or_else(|| verdict.to_owned(), |reason| format!("{verdict} ({reason})"))
 }
 
 /// What was found; of a proof without an end, that it has none.
 #[must_use]
-pub fn sentence(record: &Record) -> &str {
-    match record.verdict.as_str() {
+pub fn sentence<'a>(verdict: &str, sentence: &'a str) -> &'a str {
+    match verdict {
         IN_PROGRESS => "it has no end: the prover was killed, or is still at it",
-        _ => &record.sentence,
+        _ => sentence,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proof::history::tests::ENFORCED;
+    use crate::proof::history::tests::{ENFORCED, HELD};
 
     #[test]
     fn a_proof_is_a_paragraph_and_what_was_not_read_is_said() {
@@ -84,7 +106,15 @@ mod tests {
         assert!(told.contains("sequential  enforced\n  OOM-killed after"), "{told}");
         assert!(told.contains("limit 64 MiB, written 63.") && told.contains("OOM kills 1"), "{told}");
         assert!(told.ends_with("1 line is no record that can be read\n"), "{told}");
-        history.proofs[0].verdict = IN_PROGRESS.to_owned();
+        if let Entry::Proof(record) = &mut history.entries[0] {
+            record.verdict = IN_PROGRESS.to_owned();
+        }
         assert!(text(&history).contains("the prover was killed"));
+    }
+
+    #[test]
+    fn a_stress_is_a_paragraph_too() {
+        let told = text(&History::parse(HELD));
+        assert!(told.contains("  web  stress  held\n") && told.contains("by the limit"), "{told}");
     }
 }

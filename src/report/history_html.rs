@@ -5,9 +5,11 @@ use std::fmt::Write;
 use super::history::{sentence, skipped, verdict};
 use super::markup::Escaped;
 use super::page::page;
-use super::plot;
-use crate::proof::history::History;
-use crate::proof::{Record, Verdict};
+use super::plot::{self, Picture};
+use crate::cgroup::Counters;
+use crate::proof::history::{Entry, History};
+use crate::proof::stress::StressVerdict;
+use crate::proof::{Record, Refusal, Verdict};
 use crate::units::Mib;
 
 const STYLE: &str = "
@@ -21,49 +23,80 @@ thead th { color: var(--dim); }
 /// The whole page.
 #[must_use]
 pub fn document(history: &History) -> String {
-    let mut body: String = history.proofs.iter().map(article).collect();
+    let mut body: String = history.entries.iter().map(article).collect();
     if let Some(line) = skipped(history) {
         let _ = writeln!(body, "<p class=\"dim\">{}</p>", Escaped(&line));
     }
-    let id = history.proofs.last().map_or("", |record| record.id.as_str());
+    let id = history.entries.last().map_or("", Entry::id);
     page(&format!("Memory proofs of {id}"), STYLE, &body)
 }
 
-fn article(record: &Record) -> String {
-    let mut text = format!(
-        "<article>\n<h2><span class=\"{}\">{}</span> <span class=\"dim\">{}</span></h2>\n<p>{}</p>\n",
-        class(record),
-        Escaped(&verdict(record)),
-        record.strategy,
-        Escaped(sentence(record))
-    );
-    if let Some(hint) = &record.hint {
+fn article(entry: &Entry) -> String {
+    let inner = match entry {
+        Entry::Proof(record) => {
+            let mut text = found(&record.verdict, record.reason.as_deref(), record.strategy.name());
+            text +=
+                &told(sentence(&record.verdict, &record.sentence), record.hint.as_deref(), &record.refusals);
+            text += &picture(record.as_ref().into());
+            text += &counters(record.counters_before, record.counters_after);
+            text + &dim(&circumstances(record))
+        }
+        Entry::Stress(record) => {
+            let mut text = found(&record.verdict, record.reason.as_deref(), "stress");
+            text +=
+                &told(sentence(&record.verdict, &record.sentence), record.hint.as_deref(), &record.refusals);
+            text += &picture(record.as_ref().into());
+            for line in super::stress::numbers(record) {
+                let _ = writeln!(text, "<div>{}</div>", Escaped(&line));
+            }
+            text += &counters(record.counters_before, record.counters_after);
+            text + &dim(&format!("{} · {} · kernel {}", record.started_at, record.id, record.kernel))
+        }
+    };
+    format!("<article>\n{inner}</article>\n")
+}
+
+fn dim(text: &str) -> String {
+    format!("<p class=\"dim\">{}</p>\n", Escaped(text))
+}
+
+fn found(name: &str, reason: Option<&str>, how: &str) -> String {
+    let shown = verdict(name, reason);
+    let class = class(name);
+    format!("<h2><span class=\"{class}\">{}</span> <span class=\"dim\">{how}</span></h2>\n", Escaped(&shown))
+}
+
+fn told(sentence: &str, hint: Option<&str>, refusals: &[Refusal]) -> String {
+    let mut text = format!("<p>{}</p>\n", Escaped(sentence));
+    if let Some(hint) = hint {
         let _ = writeln!(text, "<p>Hint: {}</p>", Escaped(hint));
     }
-    for refusal in record.refusals.iter().skip(1) {
+    for refusal in refusals.iter().skip(1) {
         let _ = writeln!(text, "<p>Also {}: {}</p>", refusal.reason, Escaped(&refusal.sentence));
     }
-    if let Some(picture) = plot::svg(record) {
-        // A picture is described by the sentence above it.
-        text += &picture.replacen("<svg ", "<svg role=\"img\" aria-label=\"memory over time\" ", 1);
-    }
-    text += &counters(record);
-    let _ = writeln!(text, "<p class=\"dim\">{}</p>\n</article>", Escaped(&circumstances(record)));
     text
 }
 
-/// How the verdict is shown.
-fn class(record: &Record) -> &'static str {
-    match Verdict::ALL.into_iter().find(|verdict| verdict.name() == record.verdict).map(Verdict::exit) {
-        Some(exit) if exit.0 == 0 => "good",
-        Some(exit) if matches!(exit.0, 1 | 5) => "bad",
+/// A picture is described by the sentence above it.
+fn picture(of: Picture<'_>) -> String {
+    let svg = plot::svg(of).unwrap_or_default();
+    svg.replacen("<svg ", "<svg role=\"img\" aria-label=\"memory over time\" ", 1)
+}
+
+/// How a verdict is shown.
+fn class(verdict: &str) -> &'static str {
+    let of_proof = Verdict::ALL.into_iter().find(|v| v.name() == verdict).map(Verdict::exit);
+    let of_stress = || StressVerdict::ALL.into_iter().find(|v| v.name() == verdict).map(StressVerdict::exit);
+    match of_proof.or_else(of_stress).map(|exit| exit.0) {
+        Some(0) => "good",
+        Some(1 | 5) => "bad",
         _ => "unsure",
     }
 }
 
 /// The kernel's counters before and after.
-fn counters(record: &Record) -> String {
-    let (Some(before), Some(after)) = (record.counters_before, record.counters_after) else {
+fn counters(before: Option<Counters>, after: Option<Counters>) -> String {
+    let (Some(before), Some(after)) = (before, after) else {
         return String::new();
     };
     let mut text = String::from(
@@ -104,7 +137,7 @@ fn circumstances(record: &Record) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proof::history::tests::ENFORCED;
+    use crate::proof::history::tests::{ENFORCED, HELD};
 
     #[test]
     fn the_page_needs_nothing_else_and_escapes_what_it_shows() {
@@ -112,6 +145,7 @@ mod tests {
         let page = document(&History::parse(&hostile));
         assert!(page.contains("&lt;script&gt;x") && !page.contains("<script"), "{page}");
         assert!(page.contains("<svg role=\"img\"") && page.contains("class=\"good\">enforced"));
+        assert!(document(&History::parse(HELD)).contains("class=\"good\">held"));
         // The name of SVG's own vocabulary is no address that is fetched.
         let page = page.replace("http://www.w3.org/2000/svg", "");
         for outside in ["http:", "https:", "src=", "@import", "url("] {

@@ -8,6 +8,7 @@ pub mod monitor;
 pub mod page;
 pub mod plot;
 pub mod proof;
+pub mod stress;
 pub mod verify;
 pub mod verify_html;
 pub mod why;

@@ -9,3 +9,4 @@ mod refusals;
 mod safety;
 mod schema;
 mod strategies;
+mod stress;

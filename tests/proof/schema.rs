@@ -3,7 +3,9 @@
 use std::sync::OnceLock;
 
 use jsonschema::Validator;
-use rt::proof::{Outcome, Reason, Record, Request, Strategy, Verdict};
+use rt::proof::stress::StressVerdict;
+use rt::proof::{Outcome, Reason, Request, Strategy, Verdict};
+use serde::Serialize;
 use serde_json::Value;
 
 const SCHEMA: &str = include_str!("../../docs/record.schema.json");
@@ -21,7 +23,7 @@ pub fn proved(request: &Request) -> Outcome {
 }
 
 #[track_caller]
-fn assert_valid(record: &Record) {
+pub fn assert_valid(record: &impl Serialize) {
     static VALIDATOR: OnceLock<Validator> = OnceLock::new();
     let validator = VALIDATOR
         .get_or_init(|| jsonschema::options().should_validate_formats(true).build(&schema()).unwrap());
@@ -38,9 +40,12 @@ fn the_schema_knows_every_name() {
         let list = schema.pointer(at).unwrap().as_array().unwrap();
         list.iter().map(|name| name.as_str().unwrap().to_owned()).collect()
     };
-    assert_eq!(names("/properties/strategy/enum"), Strategy::ALL.map(Strategy::name));
+    assert_eq!(names("/$defs/proof/properties/strategy/enum"), Strategy::ALL.map(Strategy::name));
     let verdicts: Vec<_> = std::iter::once("in-progress").chain(Verdict::ALL.map(Verdict::name)).collect();
-    assert_eq!(names("/properties/verdict/enum"), verdicts);
+    assert_eq!(names("/$defs/proof/properties/verdict/enum"), verdicts);
+    let verdicts: Vec<_> =
+        std::iter::once("in-progress").chain(StressVerdict::ALL.map(StressVerdict::name)).collect();
+    assert_eq!(names("/$defs/stress/properties/verdict/enum"), verdicts);
     assert_eq!(names("/$defs/refusal/properties/reason/enum"), Reason::ALL.map(Reason::name));
 }
 

@@ -6,10 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::Fill;
-use super::mapped::PAGE;
-
-/// Written in one call, at most.
-const PIECE: usize = 1 << 20;
+use super::mapped::{PAGE, PIECE};
 
 pub(super) struct InFile {
     file: File,
@@ -32,6 +29,15 @@ impl Fill for InFile {
             if fine || end == to {
                 progress(end);
             }
+        }
+        Ok(())
+    }
+
+    fn rewrite(&mut self, to: usize, written: &dyn Fn(usize)) -> io::Result<()> {
+        for start in (0..to).step_by(PIECE) {
+            let end = to.min(start + PIECE);
+            self.file.write_all_at(&self.bytes[..end - start], start as u64)?;
+            written(end - start);
         }
         Ok(())
     }

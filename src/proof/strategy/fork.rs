@@ -30,6 +30,10 @@ pub fn share(bytes: u64) -> u64 {
 const FILLING: &str = "1000";
 const FULL: &str = "900";
 
+/// Orders to a child that are no fill: to lower its oom_score_adj, and to write again what it holds.
+const REST: u64 = 0;
+const AGAIN: u64 = u64::MAX;
+
 /// The children, of which the last one fills.
 pub(super) struct Family {
     /// Bytes of each child.
@@ -95,6 +99,17 @@ impl Fill for Family {
     fn extend(&mut self, from: usize, to: usize, fine: bool, progress: &dyn Fn(usize)) -> io::Result<()> {
         self.fill(from, to, fine, progress).map_err(|e| self.end_alike(e))
     }
+
+    fn rewrite(&mut self, to: usize, written: &dyn Fn(usize)) -> io::Result<()> {
+        let share = self.share;
+        let again = self.children.iter_mut().try_for_each(|child| {
+            let bytes = to.saturating_sub(child.start).min(share);
+            child.ask(AGAIN)?;
+            written(bytes);
+            Ok(())
+        });
+        again.map_err(|e| self.end_alike(e))
+    }
 }
 
 impl Child {
@@ -115,7 +130,7 @@ impl Child {
 
     /// Tells the child that it is full.
     fn rest(&mut self) -> io::Result<()> {
-        self.ask(0)
+        self.ask(REST)
     }
 
     fn ask(&mut self, order: u64) -> io::Result<()> {
@@ -136,7 +151,8 @@ fn serve(mut socket: UnixStream, parent: Pid, share: usize, progress: &dyn Fn(us
     loop {
         socket.read_exact(&mut order)?;
         match u64::from_le_bytes(order) {
-            0 => set_oom_score_adj(FULL)?,
+            REST => set_oom_score_adj(FULL)?,
+            AGAIN => memory.rewrite(done, &|_| {})?,
             order => {
                 let to = usize::try_from(order >> 1).unwrap_or(share).min(share);
                 memory.extend(done, to, order & 1 == 1, progress)?;

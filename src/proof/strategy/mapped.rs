@@ -7,6 +7,9 @@ use crate::sys::memory::Region;
 
 pub(super) const PAGE: usize = 4096;
 
+/// Written in one go, at most.
+pub(super) const PIECE: usize = 1 << 20;
+
 /// What a strategy writes, by the offset in its memory.
 pub(super) trait Content {
     /// Writes `bytes`, which begin at `offset`.
@@ -57,6 +60,15 @@ impl<C: Content> Fill for Mapped<C> {
         }
         self.content.write(from, &mut self.region.bytes()[from..to]);
         progress(to);
+        Ok(())
+    }
+
+    fn rewrite(&mut self, to: usize, written: &dyn Fn(usize)) -> io::Result<()> {
+        for start in (0..to).step_by(PIECE) {
+            let end = to.min(start + PIECE);
+            self.content.write(start, &mut self.region.bytes()[start..end]);
+            written(end - start);
+        }
         Ok(())
     }
 

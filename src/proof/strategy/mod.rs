@@ -115,6 +115,9 @@ pub trait Fill {
     /// `progress` is told the new end after each piece; the process may be killed at any byte.
     fn extend(&mut self, from: usize, to: usize, fine: bool, progress: &dyn Fn(usize)) -> io::Result<()>;
 
+    /// Writes the bytes `0..to`, which are used, again; `written` is told how many after each piece.
+    fn rewrite(&mut self, to: usize, written: &dyn Fn(usize)) -> io::Result<()>;
+
     /// Checks that the bytes `0..to` still hold what was written; strategies that cannot tell agree.
     fn verify(&mut self, _to: usize) -> io::Result<()> {
         Ok(())
@@ -152,6 +155,10 @@ mod tests {
             })
             .unwrap();
             assert_eq!(seen.get(), 64 * 4096, "{strategy}");
+            fill.verify(64 * 4096).unwrap();
+            let again = Cell::new(0);
+            fill.rewrite(60 * 4096, &|bytes| again.set(again.get() + bytes)).unwrap();
+            assert_eq!(again.get(), 60 * 4096, "{strategy} again");
             fill.verify(64 * 4096).unwrap();
         }
     }

@@ -27,6 +27,9 @@ pub const SUBCOMMAND: &str = "__worker";
 /// The cell of the shared page that holds the bytes used so far.
 pub(super) const TOUCHED_CELL: usize = 0;
 
+/// The cell that holds the bytes written again so far, all rounds together.
+pub(super) const REWRITTEN_CELL: usize = 1;
+
 /// What the parent asks for on the command line: strategy, bytes, the parent's pid.
 struct Arguments {
     strategy: Strategy,
@@ -56,8 +59,7 @@ pub fn run(args: &[OsString]) -> ExitStatus {
     let Ok(mut socket) = io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from) else {
         return ExitStatus::PROVER_FAILURE;
     };
-    let result =
-        ready.and_then(|(mut fill, page)| serve(&mut socket, fill.as_mut(), &page.cells()[TOUCHED_CELL]));
+    let result = ready.and_then(|(mut fill, page)| serve(&mut socket, fill.as_mut(), &page));
     match result {
         Ok(()) => ExitStatus::SUCCESS,
         Err((stage, error)) => {
@@ -137,7 +139,8 @@ fn pin() -> io::Result<()> {
 }
 
 /// Obeys orders until the parent closes the socket.
-fn serve(socket: &mut UnixStream, fill: &mut dyn Fill, touched: &AtomicU64) -> Staged<()> {
+fn serve(socket: &mut UnixStream, fill: &mut dyn Fill, page: &SharedPage) -> Staged<()> {
+    let (touched, rewritten) = (&page.cells()[TOUCHED_CELL], &page.cells()[REWRITTEN_CELL]);
     let told = |result: io::Result<()>| result.map_err(|e| (Stage::Fill, e));
     told(Reply::Ready.send(socket))?;
     let mut done = 0;
@@ -148,17 +151,38 @@ fn serve(socket: &mut UnixStream, fill: &mut dyn Fill, touched: &AtomicU64) -> S
             let _ = pin();
             pinned = true;
         }
-        obey(order, &mut done, fill, touched).map_err(|e| (Stage::Fill, e))?;
+        let Order::Fill { to, step, fine_from } = order else {
+            return sustain(done, fill, rewritten).map_err(|e| (Stage::Fill, e));
+        };
+        fill_up([to, step, fine_from], &mut done, fill, touched).map_err(|e| (Stage::Fill, e))?;
         fill.verify(done).map_err(|e| (Stage::Verify, e))?;
         told(Reply::Done(done as u64).send(socket))?;
     }
     Ok(())
 }
 
-fn obey(order: Order, done: &mut usize, fill: &mut dyn Fill, touched: &AtomicU64) -> io::Result<()> {
+/// Writes all that is used again and again; the parent's SIGKILL ends it.
+fn sustain(done: usize, fill: &mut dyn Fill, rewritten: &AtomicU64) -> io::Result<()> {
+    if done == 0 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    loop {
+        fill.rewrite(done, &|bytes| {
+            rewritten.fetch_add(bytes as u64, Ordering::AcqRel);
+        })?;
+    }
+}
+
+/// Obeys [`Order::Fill`].
+fn fill_up(
+    [to, step, fine_from]: [u64; 3],
+    done: &mut usize,
+    fill: &mut dyn Fill,
+    touched: &AtomicU64,
+) -> io::Result<()> {
     let size = |n: u64| usize::try_from(n).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
-    let (to, step) = (size(order.to)?, size(order.step)?);
-    let fine_from = usize::try_from(order.fine_from).unwrap_or(usize::MAX);
+    let (to, step) = (size(to)?, size(step)?);
+    let fine_from = usize::try_from(fine_from).unwrap_or(usize::MAX);
     let progress = |end: usize| touched.store(end as u64, Ordering::Release);
     while *done < to {
         let fine = *done >= fine_from;
@@ -186,15 +210,29 @@ mod tests {
             progress(to);
             Ok(())
         }
+
+        fn rewrite(&mut self, to: usize, written: &dyn Fn(usize)) -> io::Result<()> {
+            self.0.borrow_mut().push((0, to, false));
+            written(to);
+            if self.0.borrow().len() < 3 { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) }
+        }
     }
 
     #[test]
     fn an_order_is_cut_into_steps_and_goes_fine_where_told() {
         let (mut fill, touched, mut done) = (Pieces::default(), AtomicU64::new(0), 0);
-        obey(Order { to: 25, step: 10, fine_from: 15 }, &mut done, &mut fill, &touched).unwrap();
+        fill_up([25, 10, 15], &mut done, &mut fill, &touched).unwrap();
         assert_eq!(*fill.0.borrow(), [(0, 10, false), (10, 15, false), (15, 25, true)]);
-        obey(Order { to: 30, step: 10, fine_from: 15 }, &mut done, &mut fill, &touched).unwrap();
+        fill_up([30, 10, 15], &mut done, &mut fill, &touched).unwrap();
         assert_eq!((done, touched.load(Ordering::Acquire)), (30, 30));
+    }
+
+    #[test]
+    fn what_is_used_is_written_again_until_something_ends_it() {
+        let (mut fill, rewritten) = (Pieces::default(), AtomicU64::new(0));
+        assert!(sustain(7, &mut fill, &rewritten).is_err());
+        assert_eq!(rewritten.load(Ordering::Acquire), 3 * 7);
+        assert!(sustain(0, &mut fill, &rewritten).is_err(), "nothing would be written for ever");
     }
 
     #[test]

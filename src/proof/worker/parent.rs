@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::child::{SUBCOMMAND, TOUCHED_CELL};
+use super::child::{REWRITTEN_CELL, SUBCOMMAND, TOUCHED_CELL};
 use super::wire::{Order, Reply};
 use crate::cgroup::{CgroupError, join};
 use crate::proof::error::ProofError;
@@ -143,7 +143,12 @@ impl Worker {
 
     /// Tells the worker to use memory up to `to` bytes in all.
     pub fn order(&mut self, to: u64, step: u64, fine_from: u64) -> io::Result<()> {
-        Order { to, step, fine_from }.send(&mut self.socket)
+        Order::Fill { to, step, fine_from }.send(&mut self.socket)
+    }
+
+    /// Tells the worker to write what it uses again and again, until it is killed.
+    pub fn sustain(&mut self) -> io::Result<()> {
+        Order::Sustain.send(&mut self.socket)
     }
 
     /// The next reply; blocks. End of file where the worker has gone.
@@ -154,6 +159,11 @@ impl Worker {
     /// Bytes used so far, as the worker last said; right even after its death.
     pub fn touched(&self) -> u64 {
         self.page.cells()[TOUCHED_CELL].load(Ordering::Acquire)
+    }
+
+    /// Bytes written again so far, all rounds together.
+    pub fn rewritten(&self) -> u64 {
+        self.page.cells()[REWRITTEN_CELL].load(Ordering::Acquire)
     }
 
     /// Kills the worker through its pidfd. One that has ended already is no error.

@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 const NUMBERS: usize = 4;
 const BYTES: usize = NUMBERS * 8;
 
-/// The parent's order: use memory up to `to` bytes in all, in pieces of `step`, page by page from `fine_from` on.
+/// The parent's order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Order {
-    pub to: u64,
-    pub step: u64,
-    pub fine_from: u64,
+pub enum Order {
+    /// Use memory up to `to` bytes in all, in pieces of `step`, page by page from `fine_from` on.
+    Fill { to: u64, step: u64, fine_from: u64 },
+    /// Write what is used again, round after round, until the parent kills. There is no reply.
+    Sustain,
 }
 
 /// What the worker was doing when it failed.
@@ -85,12 +86,19 @@ fn receive(from: &mut impl Read) -> io::Result<[u64; NUMBERS]> {
 
 impl Order {
     pub fn send(self, to: &mut impl Write) -> io::Result<()> {
-        send(to, [1, self.to, self.step, self.fine_from])
+        send(
+            to,
+            match self {
+                Self::Fill { to, step, fine_from } => [1, to, step, fine_from],
+                Self::Sustain => [2, 0, 0, 0],
+            },
+        )
     }
 
     pub fn receive(from: &mut impl Read) -> io::Result<Self> {
         match receive(from)? {
-            [1, to, step, fine_from] => Ok(Self { to, step, fine_from }),
+            [1, to, step, fine_from] => Ok(Self::Fill { to, step, fine_from }),
+            [2, ..] => Ok(Self::Sustain),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
@@ -128,9 +136,11 @@ mod tests {
     #[test]
     fn messages_survive_the_wire() {
         let mut wire = Vec::new();
-        let order = Order { to: 7 << 40, step: 1 << 20, fine_from: u64::MAX };
-        order.send(&mut wire).unwrap();
-        assert_eq!(Order::receive(&mut wire.as_slice()).unwrap(), order);
+        for order in [Order::Fill { to: 7 << 40, step: 1 << 20, fine_from: u64::MAX }, Order::Sustain] {
+            wire.clear();
+            order.send(&mut wire).unwrap();
+            assert_eq!(Order::receive(&mut wire.as_slice()).unwrap(), order);
+        }
         for reply in [Reply::Ready, Reply::Done(u64::MAX), Reply::Failed(Stage::Prepare, 12)] {
             let mut wire = Vec::new();
             reply.send(&mut wire).unwrap();

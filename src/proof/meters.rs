@@ -1,0 +1,101 @@
+//! The counters that a proof watches, on kept descriptors.
+
+use super::error::ProofError;
+use super::facts::Accounting;
+use super::observe::Watched;
+use super::plan::Plan;
+use super::request::Request;
+use super::victims;
+use crate::cgroup::limiter::limits_upwards;
+use crate::cgroup::{MemoryCgroup, Meter};
+
+/// The meters of one proof.
+pub struct Meters {
+    /// Where the worker is charged.
+    pub own: Meter,
+    /// The limiter; the same cgroup in the usual case.
+    limiter: Meter,
+    /// Limits above the limiter.
+    above: Vec<Meter>,
+    before_swap: u64,
+    before_high: u64,
+    limit_bytes: u64,
+    swap_room_bytes: u64,
+    resident: bool,
+    pub limiter_cgroup: MemoryCgroup,
+    /// Process groups of the workers.
+    pub workers: Vec<i32>,
+    allow_kill_container: bool,
+}
+
+impl Meters {
+    /// Opens the meters; `workers` are their process ids.
+    pub fn open(
+        request: &Request,
+        plan: &Plan,
+        accounting: &Accounting,
+        workers: Vec<i32>,
+    ) -> Result<Self, ProofError> {
+        let limiter_cgroup = accounting.limiter.as_ref().map_or(&accounting.cgroup, |l| &l.cgroup).clone();
+        let own = Meter::open(&accounting.cgroup)?;
+        let above = limits_upwards(&accounting.cgroup)?
+            .iter()
+            .filter(|limit| limit.cgroup.dir != limiter_cgroup.dir)
+            .map(|limit| Meter::open(&limit.cgroup))
+            .collect::<Result<_, _>>()?;
+        let before = own.read()?;
+        Ok(Self {
+            limiter: Meter::open(&limiter_cgroup)?,
+            above,
+            before_swap: before.swap_bytes,
+            before_high: before.high,
+            limit_bytes: plan.limit_bytes.unwrap_or(u64::MAX),
+            swap_room_bytes: accounting.swap_room_bytes,
+            resident: plan.strategy.is_resident(),
+            limiter_cgroup,
+            workers,
+            allow_kill_container: request.allow_kill_container,
+            own,
+        })
+    }
+
+    /// What is in use at the limiter without what CPUs hold in stock; `None` where the statistics do not fit the usage,
+    /// so that something else is charged too.
+    pub fn charged(&self, noise_bytes: u64) -> Result<Option<u64>, ProofError> {
+        let (charged, usage) = (self.limiter_cgroup.charged()?, self.limiter.usage()?);
+        Ok(charged.filter(|charged| (usage.saturating_sub(noise_bytes)..=usage).contains(charged)))
+    }
+
+    /// Hits of the limits above the limiter so far.
+    pub fn hits_above(&self) -> u64 {
+        self.above.iter().filter_map(|meter| meter.read().ok()).map(|c| c.limit_hits).sum()
+    }
+}
+
+impl Watched for Meters {
+    fn limiter(&self) -> &Meter {
+        &self.limiter
+    }
+
+    fn high_hits(&self) -> u64 {
+        self.own.read().map_or(0, |c| c.high.saturating_sub(self.before_high))
+    }
+
+    fn swapped_bytes(&self) -> u64 {
+        if self.swap_room_bytes == 0 {
+            return 0;
+        }
+        self.own.read().map_or(0, |c| c.swap_bytes.saturating_sub(self.before_swap))
+    }
+
+    fn endangered(&self, touched: u64) -> bool {
+        if self.allow_kill_container || self.limit_bytes == u64::MAX {
+            return false;
+        }
+        let Ok(usage) = self.limiter.usage() else { return false };
+        let at_limit = if self.resident { touched + self.limit_bytes.saturating_sub(usage) } else { 0 };
+        let total = self.limit_bytes + self.swap_room_bytes;
+        victims::candidates(&self.limiter_cgroup, &self.workers)
+            .is_ok_and(|others| victims::endangered(&others, at_limit, total).is_some())
+    }
+}
