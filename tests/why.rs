@@ -194,6 +194,36 @@ fn an_ancestors_limit_is_named() {
     assert!(text.contains(&format!("hint: raise the limit on /{pod}")), "{text}");
 }
 
+#[test]
+fn a_kill_in_a_cgroup_within_the_container_counts_and_is_not_its_limits() {
+    if !ready() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = limited(&sandbox, 64, "exec sleep 1000");
+    let id = sandbox.start(&mut bundle, "nested");
+    let cgroup = sandbox.cgroup(&id, "memory");
+    if cgroup.v2 {
+        return skip("cgroup v1: v2 has no processes beside cgroups with controllers");
+    }
+    let inner = cgroup.path.join("inner");
+    fs::create_dir(&inner).unwrap();
+    fs::write(inner.join("memory.limit_in_bytes"), (8 * MIB).to_string()).unwrap();
+    let fill = format!("echo $$ > {}/cgroup.procs; exec tail /dev/zero", inner.display());
+    assert_eq!(Run::new("sh").args(["-c", &fill]).run().code, 137);
+    sandbox.rt(["kill", &id, "KILL"]).ok();
+    sandbox.wait_for_status(&id, "stopped");
+    sandbox.delete(&id);
+    let json = receipt(&sandbox, &id);
+    assert_eq!(
+        (&json["death"]["cause"], &json["memory"]["oom_kills"]),
+        (&json!("killed"), &json!(1)),
+        "{json}"
+    );
+    assert_eq!(json["memory"]["culprit"]["whose"], "unknown", "{json}");
+    sandbox.assert_nothing_left(&id);
+}
+
 fn bundle_path(bundle: &Bundle) -> &str {
     bundle.save();
     bundle.path.to_str().unwrap()

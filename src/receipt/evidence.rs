@@ -89,7 +89,7 @@ pub enum Culprit {
     Above { path: String, limit_bytes: Option<u64> },
     /// No limit: the host's memory was used up.
     Host,
-    /// A limit below the container's, or one that does not show.
+    /// A limit within the container, or one that does not show.
     Unknown,
 }
 
@@ -191,7 +191,9 @@ impl Place<'_> {
             Some(Victim { limiter: None, .. }) => Culprit::Host,
             Some(Victim { limiter: Some(path), .. }) => match named(path) {
                 Some(limit) => culprit(limit),
-                None if Some(path) == own_path.as_ref() => Culprit::Unknown,
+                None if own_path.as_ref().is_some_and(|own| kernel_log::is_within(path, own)) => {
+                    Culprit::Unknown
+                }
                 None => Culprit::Above { path: path.clone(), limit_bytes: None },
             },
             None => self.culprit_by_counters(limits),

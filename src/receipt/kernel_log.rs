@@ -23,7 +23,7 @@ pub struct Victim {
 const FIRST_NAMESPACES: [(&str, &str); 2] =
     [("/proc/self/ns/cgroup", "cgroup:[4026531835]"), ("/proc/self/ns/pid", "pid:[4026531836]")];
 
-/// The victims in the cgroup with this path, oldest first; empty where the log cannot be read. Does not wait.
+/// The victims in the cgroup with this path and below it, oldest first; empty where the log cannot be read. Does not wait.
 pub fn victims(cgroup: &str) -> Vec<Victim> {
     let first = FIRST_NAMESPACES
         .iter()
@@ -39,11 +39,16 @@ pub(super) fn parse(log: &str, cgroup: &str) -> Vec<Victim> {
     victims.filter_map(|(_, line)| victim(line, cgroup)).collect()
 }
 
+/// Whether the cgroup with this path is `of` or below it.
+pub(super) fn is_within(path: &str, of: &str) -> bool {
+    path.strip_prefix(of).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 fn victim(line: &str, cgroup: &str) -> Option<Victim> {
     // Paths and commands may contain commas; the keys around them do not change.
     let (front, task) = line.rsplit_once(",task=")?;
     let (front, at) = front.rsplit_once(",task_memcg=")?;
-    if at != cgroup {
+    if !is_within(at, cgroup) {
         return None;
     }
     let (name, numbers) = task.rsplit_once(",pid=")?;
@@ -72,5 +77,7 @@ mod tests {
         ];
         assert_eq!(found, want);
         assert_eq!(parse(LOG, "/web"), []);
+        let below: Vec<_> = parse(LOG, "/pod").into_iter().map(|victim| victim.pid).collect();
+        assert_eq!(below, [22610, 7, 8], "all three are below the pod");
     }
 }
