@@ -416,6 +416,8 @@ fn a_container_without_a_cgroup_of_its_own_is_refused() {
     hook("record").succeeds();
     let outcome = hook("enforce").fails_with("it must not run: refused (shared-cgroup)");
     assert_eq!(outcome.code, 3);
+    let reasons: Vec<_> = records(&bundle.path).into_iter().map(|record| record["reason"].clone()).collect();
+    assert_eq!(reasons, ["shared-cgroup", "shared-cgroup"]);
     assert!(outcome.stderr.ends_with("is this hook's own too\n"), "the sentence comes last: {outcome}");
 }
 

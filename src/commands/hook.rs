@@ -8,7 +8,6 @@ use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
 use super::{proof_subject, test_memory};
-use crate::cgroup::locate;
 use crate::cli::{Global, HookArgs};
 use crate::exit::ExitStatus;
 use crate::hook::listed::{self, INSIDE, Place};
@@ -117,9 +116,6 @@ impl Call {
 
     /// One strategy after the other within the deadline; the worst decision counts.
     fn prove(&self) -> anyhow::Result<Decision> {
-        if let Some(refused) = refuse_shared_cgroup(self.subject.init)? {
-            return Ok(refused);
-        }
         let ends = Instant::now() + self.deadline;
         let mut request = Request::new(self.subject.clone(), self.asked);
         request.target_bytes = self.target_bytes;
@@ -178,17 +174,4 @@ fn refuse_inside(places: &[Place]) -> anyhow::Result<()> {
         ),
         None => Ok(()),
     }
-}
-
-/// Where the container has no memory cgroup of its own, a proof would be one of the engine's: its limit, its page cache.
-fn refuse_shared_cgroup(init: Option<Pid>) -> anyhow::Result<Option<Decision>> {
-    let Some(init) = init else { return Ok(None) };
-    let own = locate(i32::try_from(std::process::id())?, "memory")?;
-    let shared = locate(init.as_raw(), "memory").is_ok_and(|theirs| theirs.dir == own.dir);
-    Ok(shared.then(|| Decision {
-        verdict: Verdict::Refused,
-        reason: Some("shared-cgroup"),
-        sentence: format!("the memory cgroup {} is this hook's own too", own.path),
-        hint: Some("give the container a cgroup of its own, and run the hook outside of it".to_owned()),
-    }))
 }

@@ -40,6 +40,8 @@ pub struct Accounting {
     /// The cgroup on the way to the limiter that has memory.oom.group set.
     pub oom_group: Option<String>,
     pub oom_disabled: bool,
+    /// This process is charged to the same cgroup.
+    pub holds_prover: bool,
     /// Bytes that the kernel can take back without swap.
     pub reclaimable_bytes: u64,
     pub counters: Counters,
@@ -138,6 +140,7 @@ fn account(
         swap_room_bytes: way.swap_room_bytes.unwrap_or(u64::MAX).min(host.swap_free_bytes),
         oom_group: way.oom_group,
         oom_disabled: way.oom_disabled,
+        holds_prover: holds_prover(&cgroup),
         reclaimable_bytes: cgroup.stat()?.reclaimable(),
         counters,
         above: way.above,
@@ -146,6 +149,11 @@ fn account(
         location,
         cgroup,
     })
+}
+
+fn holds_prover(cgroup: &MemoryCgroup) -> bool {
+    let own = i32::try_from(std::process::id()).ok().and_then(|pid| locate(pid, "memory").ok());
+    own.and_then(|location| MemoryCgroup::at(&location).ok()).is_some_and(|own| own.dir == cgroup.dir)
 }
 
 /// On v1 the worker joins the memory cgroup alone, so the container's CPU limit does not slow it.

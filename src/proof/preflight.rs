@@ -3,7 +3,7 @@
 use super::facts::{Accounting, Facts};
 use super::plan::Plan;
 use super::refusal::{Reason, Refusal};
-use super::request::{Asked, Request, Status};
+use super::request::{Asked, Request, Status, Trigger};
 use super::strategy::Strategy;
 use super::victims;
 use crate::units::Mib;
@@ -11,7 +11,7 @@ use crate::units::Mib;
 /// Why the planned proof must not be begun; empty where it may. `reserved_bytes` is what other running proofs
 /// of this host may still take.
 pub fn refusals(facts: &Facts, request: &Request, plan: Option<&Plan>, reserved_bytes: u64) -> Vec<Refusal> {
-    let mut found: Vec<Refusal> = status(facts).into_iter().collect();
+    let mut found: Vec<Refusal> = status(facts).into_iter().chain(shared_cgroup(facts, request)).collect();
     let Some(plan) = plan else {
         if found.is_empty() {
             found.push(unlimited(request));
@@ -44,6 +44,18 @@ fn status(facts: &Facts) -> Option<Refusal> {
             "prove a created or running container",
         )),
     }
+}
+
+/// A hook is called by an engine: in a cgroup of both, the proof would be one of the engine's limit and page cache.
+fn shared_cgroup(facts: &Facts, request: &Request) -> Option<Refusal> {
+    let accounting = facts.accounting.as_ref().filter(|accounting| accounting.holds_prover)?;
+    (request.trigger == Trigger::Hook).then(|| {
+        Refusal::new(
+            Reason::SharedCgroup,
+            format!("the memory cgroup {} is this hook's own too", accounting.location.path),
+            "give the container a cgroup of its own, and run the hook outside of it",
+        )
+    })
 }
 
 fn unlimited(request: &Request) -> Refusal {

@@ -28,13 +28,15 @@ pub enum Reason {
     MlockLimit,
     /// No folder takes the file of the `file` strategy.
     NoFolder,
+    /// The container has no cgroup of its own: a hook would prove the limit of its engine.
+    SharedCgroup,
     /// Another proof of the same cgroup is running.
     Busy,
 }
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Stopped,
         Self::Paused,
         Self::Unlimited,
@@ -45,6 +47,7 @@ impl Reason {
         Self::LimitedAbove,
         Self::MlockLimit,
         Self::NoFolder,
+        Self::SharedCgroup,
         Self::Busy,
     ];
 
@@ -61,6 +64,7 @@ impl Reason {
             Self::LimitedAbove => "limited-above",
             Self::MlockLimit => "mlock-limit",
             Self::NoFolder => "no-folder",
+            Self::SharedCgroup => "shared-cgroup",
             Self::Busy => "busy",
         }
     }

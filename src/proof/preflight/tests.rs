@@ -49,6 +49,7 @@ fn facts() -> Facts {
             swap_room_bytes: 0,
             oom_group: None,
             oom_disabled: false,
+            holds_prover: false,
             reclaimable_bytes: 0,
             counters: Counters::default(),
             above: Vec::new(),
@@ -101,6 +102,13 @@ fn without_a_limit_only_up_to_makes_a_proof() {
     assert_eq!(reasons(&unlimited, &up_to), []);
     let plan = Plan::make(&unlimited, &up_to).unwrap();
     assert_eq!(plan.target_bytes, 4 * GIB, "capped at half of what the host has");
+}
+
+#[test]
+fn a_hook_does_not_prove_the_cgroup_of_its_engine() {
+    let shared = with(|_, a| a.holds_prover = true);
+    assert_eq!(reasons(&shared, &Request { trigger: Trigger::Hook, ..request() }), [Reason::SharedCgroup]);
+    assert_eq!(reasons(&shared, &request()), [], "who names it on the command line means it");
 }
 
 #[test]
