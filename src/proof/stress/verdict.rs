@@ -116,9 +116,11 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// The pressure was there: all had their share, or the limit was hit.
+    /// The pressure was there: all had their share, or the limit was hit; some limits count no hits, but usage came there.
     fn pressed(&self) -> bool {
-        self.target_reached || self.limit_hits > 0 || self.kills.limit > 0
+        let at_limit =
+            self.limit_bytes.is_some_and(|limit| self.max_bytes.saturating_add(self.noise_bytes) >= limit);
+        at_limit || self.target_reached || self.limit_hits > 0 || self.kills.limit > 0
     }
 }
 
@@ -243,6 +245,7 @@ mod tests {
             (V::Held, evidence()),
             (V::Held, Evidence { target_reached: true, ..early() }),
             (V::Held, Evidence { stop: Stop::Interrupted, ..evidence() }),
+            (V::Held, Evidence { max_bytes: 64 * MIB, ..early() }),
             (V::Held, Evidence { limit_bytes: None, target_reached: true, ..early() }),
             (V::LimitBroken, Evidence { max_bytes: 65 * MIB, ..evidence() }),
             (V::LimitBroken, Evidence { max_bytes: 65 * MIB, stop: Stop::Broken, ..early() }),
