@@ -237,6 +237,57 @@ fn the_user_sees_why_an_annotated_container_does_not_start() {
 }
 
 #[test]
+fn a_stress_is_a_hook_of_every_runtime() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut stress = call(&["--policy=enforce", "--seconds=3"]);
+    stress["args"][2] = json!("stress-memory");
+    for runtime in Runtime::all(&sandbox) {
+        let mut bundle = limited(&sandbox, 64);
+        bundle.set("/hooks/createRuntime", json!([stress]));
+        let id = sandbox.id(runtime.name);
+        runtime.create(&mut bundle, &id).succeeds();
+        let record = records(&bundle.path).remove(0);
+        assert_eq!((&record["kind"], &record["verdict"]), (&json!("stress"), &json!("held")), "{record}");
+        assert_eq!(record["trigger"], "hook");
+        runtime.command(&["start", &id]).ok();
+        assert_eq!(runtime.command(&["state", &id]).ok().json()["status"], "running", "{}", runtime.name);
+        runtime.command(&["delete", "--force", &id]).ok();
+        sandbox.assert_nothing_left(&id);
+
+        let id = sandbox.id(&format!("{}-broken", runtime.name));
+        bundle.set("/hooks/createRuntime", json!([saboteur(&sandbox, &id), stress]));
+        runtime.create(&mut bundle, &id).fails_with("hook");
+        let record = records(&bundle.path).remove(1);
+        assert_eq!(
+            (&record["verdict"], &record["reason"]),
+            (&json!("limit-broken"), &json!("limit-not-applied"))
+        );
+        sandbox.assert_nothing_left(&id);
+    }
+}
+
+#[test]
+fn annotations_ask_for_a_proof_and_a_stress() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = limited(&sandbox, 64);
+    let asked = json!({
+        "rt.memory.test": "prestart", "rt.memory.stress": "poststart",
+        "rt.memory.policy": "enforce", "rt.memory.seconds": "3",
+    });
+    bundle.set("/annotations", asked);
+    let id = sandbox.start(&mut bundle, "both");
+    let verdicts: Vec<_> = records(&bundle.path).iter().map(|record| record["verdict"].clone()).collect();
+    assert_eq!(verdicts, ["enforced", "held"]);
+    assert_eq!(sandbox.status(&id), "running");
+}
+
+#[test]
 fn an_annotation_and_a_hook_prove_once() {
     if !needs_root() || !needs_rt() {
         return;
@@ -497,7 +548,7 @@ fn a_hook_that_is_misused_says_how() {
     assert_eq!(no_state.code, 2);
     hook(&[], r#"{"id":"x","pid":0,"bundle":"/"}"#).fails_with("no process");
     hook(&["--policy", "strict"], "").fails_with("'strict' is none of record, enforce");
-    sandbox.rt(["hook", "burn"]).run().fails_with("'burn' is none of test-memory");
+    sandbox.rt(["hook", "burn"]).run().fails_with("'burn' is none of test-memory, stress-memory");
 
     // Inside the container a prover would be charged with the worker, and killed with it.
     for stage in ["createContainer", "startContainer"] {

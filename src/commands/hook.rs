@@ -11,10 +11,11 @@ use super::{proof_subject, test_memory};
 use crate::cli::{Global, HookArgs};
 use crate::exit::ExitStatus;
 use crate::hook::listed::{self, INSIDE, Place};
-use crate::hook::{Annotations, OnInconclusive, Policy, Stage, State, deadline};
+use crate::hook::{Annotations, Kind, OnInconclusive, Policy, Stage, State, deadline};
 use crate::log;
 use crate::proof::request::Trigger;
-use crate::proof::{self, Asked, Decision, Reason, Request, Status, Strategy, Subject, Verdict};
+use crate::proof::stress::{self, StressRequest};
+use crate::proof::{self, Asked, Decision, ProofError, Reason, Request, Status, Strategy, Subject, Verdict};
 use crate::runtime::{Store, bundle};
 use crate::units::MIB;
 
@@ -24,50 +25,82 @@ const MAX_STATE: u64 = 16 << 20;
 /// The least that a strategy is given, so that it can say that the time was over.
 const LEAST: Duration = Duration::from_millis(1);
 
+/// What stresses a container that has no root file system of its own yet.
+const STRESSING: [Strategy; 3] = [Strategy::Sequential, Strategy::Pattern, Strategy::Random];
+
 /// Makes the proof. An error is a mistake in how the hook is used; a proof that fails is judged by the policy.
 pub fn run(global: &Global, args: &HookArgs) -> anyhow::Result<ExitStatus> {
     let call = Call::read(global, args)?;
-    let decision = call.prove().unwrap_or_else(|error| Decision {
-        verdict: Verdict::ProverFailed,
+    let found = call.make().unwrap_or_else(|error| Found {
+        verdict: Verdict::ProverFailed.name(),
+        code: ExitStatus::PROVER_FAILURE,
         reason: None,
         sentence: log::chain(&error),
         hint: None,
     });
-    let exit = call.policy.exit(call.on_inconclusive, decision.verdict);
-    if decision.verdict.exit() != ExitStatus::SUCCESS {
-        eprint!("{}", told(&call.subject.id, &decision, exit));
+    let exit = call.policy.exit(call.on_inconclusive, found.code);
+    if found.code != ExitStatus::SUCCESS {
+        eprint!("{}", found.told(&call.subject.id, exit));
     }
     Ok(exit)
 }
 
-/// What the user of an engine reads: the last line says all of it.
-fn told(id: &str, decision: &Decision, exit: ExitStatus) -> String {
-    let hint = hint(decision).map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
-    let reason = decision.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-    let found = match decision.verdict.exit() {
-        ExitStatus::FAILURE => "does not hold",
-        _ => "was not proved",
-    };
-    let so = if exit == ExitStatus::SUCCESS { "recorded" } else { "it must not run" };
-    let Decision { verdict, sentence, .. } = decision;
-    format!("{hint}the memory limit of container '{id}' {found}, {so}: {verdict}{reason}: {sentence}\n")
+/// What a proof or a stress found.
+struct Found {
+    verdict: &'static str,
+    code: ExitStatus,
+    reason: Option<&'static str>,
+    sentence: String,
+    hint: Option<String>,
 }
 
-/// What can be done about it; the options of `rt test-memory` are no help here.
-fn hint(decision: &Decision) -> Option<&str> {
-    if decision.reason == Some(Reason::Unlimited.name()) {
-        return Some(
-            "set a memory limit, or let containers run that cannot be proved (on-inconclusive: record)",
-        );
+impl From<Decision> for Found {
+    fn from(decision: Decision) -> Self {
+        let Decision { verdict, reason, sentence, hint } = decision;
+        Self { verdict: verdict.name(), code: verdict.exit(), reason, sentence, hint }
     }
-    if decision.verdict == Verdict::TimedOut {
-        return Some("give it more time: --seconds and a timeout of the hook, or max_seconds of the node");
+}
+
+impl From<stress::Decision> for Found {
+    fn from(decision: stress::Decision) -> Self {
+        let stress::Decision { verdict, reason, sentence, hint } = decision;
+        Self { verdict: verdict.name(), code: verdict.exit(), reason, sentence, hint }
     }
-    decision.hint.as_deref()
+}
+
+impl Found {
+    /// What the user of an engine reads: the last line says all of it.
+    fn told(&self, id: &str, exit: ExitStatus) -> String {
+        let hint = self.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+        let reason = self.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let found = match self.code {
+            ExitStatus::FAILURE => "does not hold",
+            _ => "was not proved",
+        };
+        let so = if exit == ExitStatus::SUCCESS { "recorded" } else { "it must not run" };
+        let Self { verdict, sentence, .. } = self;
+        format!("{hint}the memory limit of container '{id}' {found}, {so}: {verdict}{reason}: {sentence}\n")
+    }
+
+    /// What can be done about it; the options of `rt test-memory` are no help here.
+    fn hint(&self) -> Option<&str> {
+        if self.reason == Some(Reason::Unlimited.name()) {
+            return Some(
+                "set a memory limit, or let containers run that cannot be proved (on-inconclusive: record)",
+            );
+        }
+        if self.verdict == Verdict::TimedOut.name() {
+            return Some(
+                "give it more time: --seconds and a timeout of the hook, or max_seconds of the node",
+            );
+        }
+        self.hint.as_deref()
+    }
 }
 
 /// Everything that is known before anything is done.
 struct Call {
+    kind: Kind,
     subject: Subject,
     asked: Asked,
     policy: Policy,
@@ -97,11 +130,13 @@ impl Call {
         let mb = args.mb.or(annotations.mb);
         let too_much = || format!("{} MiB is more than can be written", mb.unwrap_or_default());
         Ok(Self {
+            kind: args.proof,
             subject,
             asked,
             policy: args.policy.or(annotations.policy).unwrap_or_default(),
             on_inconclusive: args.on_inconclusive.or(annotations.on_inconclusive).unwrap_or_default(),
             strategies: match args.strategy.as_slice() {
+                [] if args.proof == Kind::StressMemory => STRESSING.to_vec(),
                 [] => vec![Strategy::Sequential],
                 names => test_memory::strategies(names)?,
             },
@@ -114,21 +149,34 @@ impl Call {
         })
     }
 
-    /// One strategy after the other within the deadline; the worst decision counts.
-    fn prove(&self) -> anyhow::Result<Decision> {
-        let ends = Instant::now() + self.deadline;
+    fn make(&self) -> anyhow::Result<Found> {
         let mut request = Request::new(self.subject.clone(), self.asked);
         request.target_bytes = self.target_bytes;
         request.trigger = Trigger::Hook;
         request.reset_peak = self.before_start;
+        match self.kind {
+            Kind::TestMemory => self.prove(request).map(Found::from),
+            Kind::StressMemory => self.stress(request).map(Found::from),
+        }
+    }
+
+    /// All strategies at once, for as long as there is time.
+    fn stress(&self, base: Request) -> anyhow::Result<stress::Decision> {
+        let request = StressRequest { base, strategies: self.strategies.clone(), time: self.deadline };
+        let outcome = stress::stress(&request, &mut |_| ())?;
+        warn(outcome.record_error);
+        Ok(outcome.decision)
+    }
+
+    /// One strategy after the other within the deadline; the worst decision counts.
+    fn prove(&self, mut request: Request) -> anyhow::Result<Decision> {
+        let ends = Instant::now() + self.deadline;
         let mut worst: Option<Decision> = None;
         for strategy in &self.strategies {
             request.strategy = *strategy;
             request.timeout = Some(ends.saturating_duration_since(Instant::now()).max(LEAST));
             let outcome = proof::prove(&request, &mut |_| ())?;
-            if let Some(error) = outcome.record_error {
-                tracing::warn!("{}", log::chain(&error.into()));
-            }
+            warn(outcome.record_error);
             let last = outcome.decision.is_of_all_strategies();
             let verdict = outcome.decision.verdict;
             let so_far = worst.as_ref().map(|worst| worst.verdict);
@@ -140,6 +188,12 @@ impl Call {
             }
         }
         worst.context("no strategy is named")
+    }
+}
+
+fn warn(record_error: Option<ProofError>) {
+    if let Some(error) = record_error {
+        tracing::warn!("{}", log::chain(&error.into()));
     }
 }
 

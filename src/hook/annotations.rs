@@ -7,6 +7,8 @@ use super::terms::{OnInconclusive, Policy, Stage};
 pub struct Annotations {
     /// [`TEST`]: a proof at this stage.
     pub test: Option<Stage>,
+    /// [`STRESS`]: a stress at this stage.
+    pub stress: Option<Stage>,
     pub policy: Option<Policy>,
     pub on_inconclusive: Option<OnInconclusive>,
     /// How much is written, in MiB.
@@ -18,6 +20,7 @@ pub struct Annotations {
 /// All of them begin with this.
 pub const PREFIX: &str = "rt.memory.";
 pub const TEST: &str = "rt.memory.test";
+pub const STRESS: &str = "rt.memory.stress";
 pub const POLICY: &str = "rt.memory.policy";
 pub const ON_INCONCLUSIVE: &str = "rt.memory.on-inconclusive";
 pub const MB: &str = "rt.memory.mb";
@@ -32,7 +35,9 @@ const TOLD: [&str; 5] =
 pub enum AnnotationError {
     #[error("annotation {name}={value:?} is not understood: allowed is {allowed}")]
     Value { name: String, value: String, allowed: String },
-    #[error("annotation {0} is not known: known are {TEST}, {POLICY}, {ON_INCONCLUSIVE}, {MB}, {SECONDS}")]
+    #[error(
+        "annotation {0} is not known: known are {TEST}, {STRESS}, {POLICY}, {ON_INCONCLUSIVE}, {MB}, {SECONDS}"
+    )]
     Unknown(String),
 }
 
@@ -46,6 +51,7 @@ impl Annotations {
         for (name, value) in all.into_iter().filter(|(name, _)| name.starts_with(PREFIX)) {
             match name {
                 TEST => found.test = Some(word(name, value, Stage::ALLOWED)?),
+                STRESS => found.stress = Some(word(name, value, Stage::ALLOWED)?),
                 POLICY => found.policy = Some(word(name, value, Policy::ALLOWED)?),
                 ON_INCONCLUSIVE => found.on_inconclusive = Some(word(name, value, OnInconclusive::ALLOWED)?),
                 MB => found.mb = Some(number(name, value)?),
@@ -61,6 +67,7 @@ impl Annotations {
     pub fn any(&self) -> Option<&'static str> {
         let given = [
             (self.test.is_some(), TEST),
+            (self.stress.is_some(), STRESS),
             (self.policy.is_some(), POLICY),
             (self.on_inconclusive.is_some(), ON_INCONCLUSIVE),
             (self.mb.is_some(), MB),
@@ -94,6 +101,7 @@ mod tests {
         let read = Annotations::read([
             ("org.example", "x"),
             (TEST, "prestart"),
+            (STRESS, "poststart"),
             (POLICY, "enforce"),
             (ON_INCONCLUSIVE, "record"),
             (MB, "80"),
@@ -102,6 +110,7 @@ mod tests {
         ]);
         let expected = Annotations {
             test: Some(Stage::Prestart),
+            stress: Some(Stage::Poststart),
             policy: Some(Policy::Enforce),
             on_inconclusive: Some(OnInconclusive::Record),
             mb: Some(80),

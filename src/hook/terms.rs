@@ -7,7 +7,6 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use crate::exit::ExitStatus;
-use crate::proof::Verdict;
 
 /// A word that is none of those allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -62,9 +61,10 @@ macro_rules! words {
 #[serde(try_from = "String")]
 pub enum Kind {
     TestMemory,
+    StressMemory,
 }
 
-words!(Kind { TestMemory = "test-memory" });
+words!(Kind { TestMemory = "test-memory", StressMemory = "stress-memory" });
 
 /// The stages that a proof can be made at. The others of the specification run inside the container, or after its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -111,9 +111,8 @@ pub enum OnInconclusive {
 words!(OnInconclusive { Fail = "fail", Record = "record" });
 
 impl Policy {
-    /// What the hook ends with after a verdict: 0, or the verdict's own code where the container must not start.
-    pub fn exit(self, on_inconclusive: OnInconclusive, verdict: Verdict) -> ExitStatus {
-        let code = verdict.exit();
+    /// What the hook ends with after a verdict with this code: 0, or the code itself where the container must not start.
+    pub fn exit(self, on_inconclusive: OnInconclusive, code: ExitStatus) -> ExitStatus {
         let unsettled = matches!(code, ExitStatus::REFUSED | ExitStatus::INCONCLUSIVE);
         match self {
             Self::Record => ExitStatus::SUCCESS,
@@ -126,17 +125,18 @@ impl Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proof::Verdict;
 
     #[test]
     fn record_lets_every_container_start() {
         for verdict in [Verdict::NotEnforced, Verdict::Refused, Verdict::InitDied, Verdict::ProverFailed] {
-            assert_eq!(Policy::Record.exit(OnInconclusive::Fail, verdict), ExitStatus::SUCCESS);
+            assert_eq!(Policy::Record.exit(OnInconclusive::Fail, verdict.exit()), ExitStatus::SUCCESS);
         }
     }
 
     #[test]
     fn enforce_lets_those_start_whose_limit_holds() {
-        let exit = |on, verdict| Policy::Enforce.exit(on, verdict).0;
+        let exit = |on, verdict: Verdict| Policy::Enforce.exit(on, verdict.exit()).0;
         assert_eq!(exit(OnInconclusive::Fail, Verdict::Enforced), 0);
         assert_eq!(exit(OnInconclusive::Fail, Verdict::Refused), 3);
         assert_eq!(exit(OnInconclusive::Fail, Verdict::TimedOut), 4);

@@ -91,14 +91,14 @@ pub fn create(store: &Store, source: Source, request: &CreateRequest<'_>) -> Res
     if !source.from_nothing {
         validate::validate(&spec, request.no_pivot, rootless)?;
     }
-    let proof = Proof::asked(&spec, request.node)?;
+    let proofs = Proof::asked(&spec, request.node)?;
     let bundle = if source.from_nothing { Origin::Nothing(request) } else { Origin::Bundle(request.bundle) };
     let Prepared { mut container, mut spec } =
         record(store, request.id, spec, &bundle, request.no_new_keyring)?;
     if source.from_nothing {
         validate_made(&mut container, &spec, request, rootless)?;
     }
-    proofs::arrange(&mut spec, proof, store.root());
+    proofs::arrange(&mut spec, &proofs, store.root());
     let filter = match limit(store, &mut container, &spec) {
         Ok(filter) => filter,
         Err(error) => {

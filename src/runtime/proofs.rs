@@ -18,6 +18,7 @@ const OOM_GROUP: &str = "memory.oom.group";
 /// A proof to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Proof {
+    kind: Kind,
     stage: Stage,
     policy: Policy,
     on_inconclusive: OnInconclusive,
@@ -26,14 +27,14 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// What is to be proved of this container, if anything.
+    /// What is to be proved of this container.
     ///
     /// # Errors
     /// An annotation cannot be obeyed, or a hook stands where a proof cannot be made.
-    pub fn asked(spec: &Spec, node: &Node) -> Result<Option<Self>> {
+    pub fn asked(spec: &Spec, node: &Node) -> Result<Vec<Self>> {
         let all = spec.annotations().iter().flatten().map(|(name, value)| (name.as_str(), value.as_str()));
         let asked = Annotations::read(all).map_err(RuntimeError::invalid)?;
-        let hooked = spec.hooks().as_ref().map_or(Ok(false), is_hooked)?;
+        let hooked = spec.hooks().as_ref().map_or(Ok(Vec::new()), kinds_hooked)?;
         if let Some(name) = asked.any().filter(|_| !node.allow_annotations) {
             return Err(RuntimeError::Invalid(format!(
                 "annotation {name} is not allowed on this node (allow_annotations in {FILE})"
@@ -45,38 +46,43 @@ impl Proof {
                 "annotation {name}=\"{seconds}\" is too long: this node allows up to {most} s"
             )));
         }
-        Ok(match (node.proof, asked.test) {
-            (Some(by_node), _) => Some(Self {
-                stage: by_node.stage,
-                // A container may ask for more than the node does, never for less.
-                policy: by_node.policy.max(asked.policy.unwrap_or_default()),
-                on_inconclusive: node.on_inconclusive,
-                mb: None,
-                seconds: node.max_seconds,
-            }),
-            // Its hook reads the annotations itself.
-            (None, _) if hooked => None,
-            (None, Some(stage)) => Some(Self {
+        let by_node = node.proof.map(|by_node| Self {
+            kind: Kind::TestMemory,
+            stage: by_node.stage,
+            // A container may ask for more than the node does, never for less.
+            policy: by_node.policy.max(asked.policy.unwrap_or_default()),
+            on_inconclusive: node.on_inconclusive,
+            mb: None,
+            seconds: node.max_seconds,
+        });
+        // The hook of a config reads the annotations itself.
+        let by_annotation = [(Kind::TestMemory, asked.test), (Kind::StressMemory, asked.stress)]
+            .into_iter()
+            .filter(|(kind, _)| !hooked.contains(kind) && by_node.is_none_or(|node| node.kind != *kind))
+            .filter_map(|(kind, stage)| Some((kind, stage?)))
+            .map(|(kind, stage)| Self {
+                kind,
                 stage,
                 policy: asked.policy.unwrap_or_default(),
                 on_inconclusive: asked.on_inconclusive.unwrap_or_default(),
                 mb: asked.mb,
                 seconds: asked.seconds.unwrap_or(node.max_seconds),
-            }),
-            (None, None) => match asked.any() {
-                Some(name) => Err(RuntimeError::Invalid(format!(
-                    "annotation {name} has nothing to act on without {}",
-                    annotations::TEST
-                ))),
-                None => Ok(None),
-            }?,
-        })
+            });
+        let all: Vec<_> = by_node.into_iter().chain(by_annotation).collect();
+        match asked.any() {
+            Some(name) if all.is_empty() && hooked.is_empty() => Err(RuntimeError::Invalid(format!(
+                "annotation {name} has nothing to act on without {} or {}",
+                annotations::TEST,
+                annotations::STRESS
+            ))),
+            _ => Ok(all),
+        }
     }
 
     /// The hook that makes it, for a container in the state folder `root`.
     fn hook(self, root: &Path) -> Hook {
         let mut args = vec!["rt".to_owned(), "--root".to_owned(), root.display().to_string()];
-        args.extend([SUBCOMMAND, Kind::TestMemory.name()].map(str::to_owned));
+        args.extend([SUBCOMMAND, self.kind.name()].map(str::to_owned));
         args.push(format!("--policy={}", self.policy));
         args.push(format!("--on-inconclusive={}", self.on_inconclusive));
         args.push(format!("--seconds={}", self.seconds));
@@ -90,37 +96,39 @@ impl Proof {
     }
 }
 
-/// Whether a hook of the config makes a proof already.
-fn is_hooked(hooks: &Hooks) -> Result<bool> {
-    let ours = |list: &[Hook]| list.iter().any(|hook| kind_of(hook).is_some());
-    let mut hooked = false;
-    for (stage, _) in lists(hooks).into_iter().filter(|(_, list)| ours(list)) {
-        if INSIDE.contains(&stage) || stage == "poststop" {
+/// What hooks of the config make already.
+fn kinds_hooked(hooks: &Hooks) -> Result<Vec<Kind>> {
+    let mut kinds = Vec::new();
+    for (stage, list) in lists(hooks) {
+        let of_list = list.iter().filter_map(kind_of).map(|(kind, _)| kind);
+        let before = kinds.len();
+        kinds.extend(of_list);
+        if kinds.len() > before && (INSIDE.contains(&stage) || stage == "poststop") {
             return Err(RuntimeError::Invalid(format!(
                 "a memory proof cannot be a {stage} hook: allowed is {}",
                 Stage::ALLOWED.join(", ")
             )));
         }
-        hooked = true;
     }
-    Ok(hooked)
+    Ok(kinds)
 }
 
-/// Puts the proof that is asked for into the config, and tells hooks that make one where the container's state is.
-pub fn arrange(spec: &mut Spec, proof: Option<Proof>, root: &Path) {
+/// Puts the proofs that are asked for into the config, and tells hooks that make one where the container's state is.
+pub fn arrange(spec: &mut Spec, proofs: &[Proof], root: &Path) {
     if let Some(hooks) = spec.hooks_mut() {
         tell_root(hooks.prestart_mut(), root);
         tell_root(hooks.create_runtime_mut(), root);
         tell_root(hooks.poststart_mut(), root);
     }
-    let Some(proof) = proof else { return };
-    let hooks = spec.hooks_mut().get_or_insert_with(Hooks::default);
-    let list = match proof.stage {
-        Stage::Prestart => hooks.prestart_mut(),
-        Stage::CreateRuntime => hooks.create_runtime_mut(),
-        Stage::Poststart => hooks.poststart_mut(),
-    };
-    list.get_or_insert_with(Vec::new).push(proof.hook(root));
+    for proof in proofs {
+        let hooks = spec.hooks_mut().get_or_insert_with(Hooks::default);
+        let list = match proof.stage {
+            Stage::Prestart => hooks.prestart_mut(),
+            Stage::CreateRuntime => hooks.create_runtime_mut(),
+            Stage::Poststart => hooks.poststart_mut(),
+        };
+        list.get_or_insert_with(Vec::new).push(proof.hook(root));
+    }
 }
 
 fn tell_root(list: &mut Option<Vec<Hook>>, root: &Path) {
@@ -158,7 +166,7 @@ mod tests {
         serde_json::from_str(json).unwrap()
     }
 
-    fn asked(json: &str, node: &Node) -> Option<Proof> {
+    fn asked(json: &str, node: &Node) -> Vec<Proof> {
         Proof::asked(&spec(json), node).unwrap()
     }
 
@@ -168,8 +176,8 @@ mod tests {
             r#"{"ociVersion":"1.0.2","annotations":{"rt.memory.test":"prestart","rt.memory.mb":"70"},
                 "hooks":{"prestart":[{"path":"/network"}]}}"#,
         );
-        let proof = Proof::asked(&config, &Node::default()).unwrap();
-        arrange(&mut config, proof, Path::new("/run/rt"));
+        let proofs = Proof::asked(&config, &Node::default()).unwrap();
+        arrange(&mut config, &proofs, Path::new("/run/rt"));
         let hooks = config.hooks().as_ref().unwrap().prestart().as_ref().unwrap();
         assert_eq!(hooks.len(), 2);
         let line = hooks[1].args().as_ref().unwrap().join(" ");
@@ -184,7 +192,7 @@ mod tests {
     fn a_container_can_ask_for_more_than_the_node_and_not_for_less() {
         let node = Node { proof: "prestart:record".parse().ok(), ..Node::default() };
         let by = |annotations: &str| {
-            asked(&format!(r#"{{"ociVersion":"1.0.2","annotations":{annotations}}}"#), &node).unwrap()
+            asked(&format!(r#"{{"ociVersion":"1.0.2","annotations":{annotations}}}"#), &node)[0]
         };
         let plain = by("{}");
         assert_eq!((plain.stage, plain.policy), (Stage::Prestart, Policy::Record));
@@ -201,9 +209,9 @@ mod tests {
                 "hooks":{"createRuntime":[{"path":"/rt","args":["rt","hook","test-memory"]},
                                           {"path":"/rt","args":["rt","--root=/x","hook","test-memory"]}]}}"#,
         );
-        let proof = Proof::asked(&config, &Node::default()).unwrap();
-        assert_eq!(proof, None);
-        arrange(&mut config, proof, Path::new("/r"));
+        let proofs = Proof::asked(&config, &Node::default()).unwrap();
+        assert!(proofs.is_empty());
+        arrange(&mut config, &proofs, Path::new("/r"));
         let hooks = config.hooks().as_ref().unwrap();
         assert!(hooks.prestart().is_none());
         let line = |n: usize| hooks.create_runtime().as_ref().unwrap()[n].args().clone().unwrap().join(" ");
@@ -212,11 +220,21 @@ mod tests {
     }
 
     #[test]
+    fn a_proof_and_a_stress_can_be_asked_for_together() {
+        let text = r#"{"ociVersion":"1.0.2","annotations":{"rt.memory.test":"prestart","rt.memory.stress":"poststart"}}"#;
+        let kinds = |node: &Node| asked(text, node).iter().map(|p| (p.kind, p.stage)).collect::<Vec<_>>();
+        let both = [(Kind::TestMemory, Stage::Prestart), (Kind::StressMemory, Stage::Poststart)];
+        assert_eq!(kinds(&Node::default()), both);
+        let node = Node { proof: "createRuntime:record".parse().ok(), ..Node::default() };
+        assert_eq!(kinds(&node), [(Kind::TestMemory, Stage::CreateRuntime), both[1]]);
+    }
+
+    #[test]
     fn nothing_is_added_where_nothing_is_asked() {
         let text = r#"{"ociVersion":"1.0.2","annotations":{"org.example":"x"},"hooks":{"prestart":[{"path":"/a"}]}}"#;
         let mut config = spec(text);
-        let proof = Proof::asked(&config, &Node::default()).unwrap();
-        arrange(&mut config, proof, Path::new("/r"));
+        let proofs = Proof::asked(&config, &Node::default()).unwrap();
+        arrange(&mut config, &proofs, Path::new("/r"));
         assert_eq!(config, spec(text));
         assert!(!is_proved_at_create(&config));
     }

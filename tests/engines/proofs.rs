@@ -83,6 +83,11 @@ fn podman_proves_limits_by_hook_definitions() {
             podman.run_with(&globals, &[&poststart[..], &["sh", "-c", "sleep 1; echo ran"]].concat());
         assert_eq!((outcome.code, outcome.stdout.as_str()), (0, "ran\n"), "{runtime}: {outcome}");
     }
+    let stress = ["--annotation", "rt.memory.stress=prestart"];
+    let args = ["--name", "stressed", "--memory", "64m", "box", "echo", "ran"];
+    podman.run_with(&["--hooks-dir", &dir], &[&stress, &args[..]].concat()).succeeds();
+    let records = journal(&podman, "stressed");
+    assert_eq!(records.matches("\"verdict\":\"held\"").count(), 1, "once: {records}");
     sabotage(&dir);
     for (runtime, path) in &runtimes {
         let globals = ["--runtime", path, "--hooks-dir", &dir];
