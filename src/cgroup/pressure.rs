@@ -75,6 +75,11 @@ impl PressureSource {
         )
     }
 
+    /// The source for a memory cgroup: on v1, where it has none, the host's.
+    pub fn of_folder(dir: &Path) -> Result<Option<Self>, CgroupError> {
+        Self::open(Some(dir), Path::new("/proc/pressure/memory"))
+    }
+
     fn open(cgroup_dir: Option<&Path>, host: &Path) -> Result<Option<Self>, CgroupError> {
         if let Some(dir) = cgroup_dir
             && let Some(file) = read::Kept::open_if_there(dir.join(v2::PRESSURE))?

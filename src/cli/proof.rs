@@ -99,19 +99,44 @@ pub struct StressMemoryArgs {
     pub format: Format,
 }
 
+/// How readings are shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum MonitorFormat {
+    /// In place on a terminal, else a line a reading.
+    #[default]
+    Text,
+    /// A JSON object a line.
+    Json,
+    /// OpenMetrics text, for Prometheus.
+    Openmetrics,
+}
+
 /// Arguments of `monitor`.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct MonitorArgs {
     /// name of the container
-    pub container: String,
-    /// for how long (default: until the container ends)
-    pub seconds: Option<f64>,
-    /// time between two samples
+    #[arg(required_unless_present_any = ["pid", "cgroup", "all"])]
+    pub container: Option<String>,
+    /// for how long (default: until the container ends); 0 for one reading
+    pub seconds: Option<String>,
+    /// all containers of this root, as a table
+    #[arg(long, conflicts_with_all = ["pid", "cgroup"])]
+    pub all: bool,
+    /// watch the cgroup of this process instead of a container's
+    #[arg(long, conflicts_with = "cgroup", value_parser = clap::value_parser!(i32).range(1..))]
+    pub pid: Option<i32>,
+    /// watch this memory cgroup instead of a container's
+    #[arg(long, value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
+    /// time between two readings, 1ms or more
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     pub interval: Duration,
-    /// text or json
+    /// text, json or openmetrics
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
-    pub format: Format,
+    pub format: MonitorFormat,
+    /// with openmetrics: the file to put in place at each reading, as node exporter's textfile collector reads it
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// How the checklist is printed.

@@ -16,6 +16,7 @@ pub mod list;
 mod making;
 pub mod man;
 pub mod monitor;
+mod output;
 pub mod pause;
 pub mod proof_subject;
 pub mod ps;

@@ -1,19 +1,30 @@
-//! `monitor`: a container's memory as it changes.
+//! `monitor`: the memory of a container, or of all, as it changes.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use nix::unistd::Pid;
 
-use super::proof_subject;
-use crate::cli::{Format, Global, MonitorArgs};
+use super::output;
+use super::proof_subject::{self, Named};
+use super::test_memory::columns;
+use crate::cli::{Global, MonitorArgs, MonitorFormat};
 use crate::exit::ExitStatus;
 use crate::log;
-use crate::monitor::{self, End, MonitorError, Reading};
-use crate::report::monitor as report;
+use crate::monitor::{self, End, Known, MonitorError, Reading, Target};
+use crate::proof::Place;
+use crate::report::sparkline::Trend;
+use crate::report::{monitor as report, openmetrics};
+use crate::runtime::{Status, Store};
 
 /// The terminal is drawn at most this often.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
+
+/// Nothing shorter can be kept.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Shows readings until the container ends or the time is up.
 pub fn run(global: &Global, args: &MonitorArgs) -> anyhow::Result<ExitStatus> {
@@ -24,85 +35,196 @@ pub fn run(global: &Global, args: &MonitorArgs) -> anyhow::Result<ExitStatus> {
             return Ok(ExitStatus::USAGE);
         }
     };
-    let (subject, _) = proof_subject::of_container(global, &args.container)?;
-    let mut view = View { format: args.format, terminal: io::stdout().is_terminal(), drawn: None };
-    let end = match subject.init {
-        None => End::Ended,
-        Some(init) => match monitor::watch(init, args.interval, time, &mut |reading| view.show(reading)) {
-            Ok(end) => end,
-            // The reader has seen enough.
-            Err(MonitorError::Show(e)) if e.kind() == io::ErrorKind::BrokenPipe => {
-                return Ok(ExitStatus::SUCCESS);
-            }
-            Err(e) => return Err(e.into()),
-        },
-    };
-    if view.drawn.is_some() {
-        super::print("\n")?;
+    let view = View::new(args);
+    let done = if args.all { all(global, args, time, view) } else { one(global, args, time, view) };
+    match done {
+        // The reader has seen enough.
+        Err(e) if e.downcast_ref().is_some_and(is_closed_pipe) => Ok(ExitStatus::SUCCESS),
+        other => other.map(|()| ExitStatus::SUCCESS),
     }
-    let text = match args.format {
-        Format::Text => report::ending(&args.container, end),
-        Format::Json => (end == End::Ended).then(|| "{\"ended\":true}\n".to_owned()),
+}
+
+fn is_closed_pipe(error: &MonitorError) -> bool {
+    matches!(error, MonitorError::Show(e) if e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn one(global: &Global, args: &MonitorArgs, time: Option<Duration>, mut view: View) -> anyhow::Result<()> {
+    let named = Named { container: args.container.as_deref(), pid: args.pid, cgroup: args.cgroup.as_deref() };
+    let (subject, _) = proof_subject::of(global, named)?;
+    let target = match subject.place {
+        None => None,
+        Some(Place::Process(pid)) => Some(Target::Process(pid)),
+        Some(Place::Folder(dir)) => Some(Target::Folder(dir)),
     };
-    super::print(&text.unwrap_or_default())?;
-    Ok(ExitStatus::SUCCESS)
+    let end = match target {
+        None => End::Ended,
+        Some(target) => monitor::watch(&target, args.interval, time, &mut |reading| {
+            view.show(&[(subject.id.clone(), reading.clone())])
+        })?,
+    };
+    view.end(&subject.id, end)
+}
+
+fn all(global: &Global, args: &MonitorArgs, time: Option<Duration>, mut view: View) -> anyhow::Result<()> {
+    let store = Store::open(global)?;
+    let mut find = |known: &Known| find(&store, known);
+    monitor::watch_all(args.interval, time, &mut find, &mut |readings| view.show(readings))?;
+    Ok(())
+}
+
+/// Containers of this root that live and are not known yet. Only their records are read.
+fn find(store: &Store, known: &Known) -> io::Result<Vec<(String, Pid)>> {
+    let names = store.names().map_err(io::Error::other)?;
+    let unknown = names.into_iter().filter(|id| !known.contains(id));
+    let living = unknown.filter_map(|id| {
+        let container = store.load(&id).ok()?;
+        let lives = matches!(container.status(), Status::Created | Status::Running | Status::Paused);
+        lives.then(|| (id, Pid::from_raw(container.init_pid())))
+    });
+    Ok(living.collect())
 }
 
 /// For how long; a mistake in the arguments is exit 2.
 fn time(args: &MonitorArgs) -> anyhow::Result<Option<Duration>> {
-    anyhow::ensure!(!args.interval.is_zero(), "bad --interval: it must be longer than 0");
-    let Some(seconds) = args.seconds else { return Ok(None) };
-    let time = Duration::try_from_secs_f64(seconds);
-    time.map(Some).map_err(|_| anyhow!("bad SECONDS: '{seconds}' is no time"))
+    anyhow::ensure!(args.interval >= SHORTEST, "bad --interval: it must be 1 ms or more");
+    let output_is_read = args.output.is_none() || args.format == MonitorFormat::Openmetrics;
+    anyhow::ensure!(output_is_read, "bad --output: only --format openmetrics writes a file");
+    let words = [&args.container, &args.seconds].into_iter().flatten().map(String::as_str);
+    let words: Vec<&str> =
+        words.skip(usize::from(!(args.all || args.pid.is_some() || args.cgroup.is_some()))).collect();
+    let word = match *words {
+        [] => return Ok(None),
+        [word] => word,
+        [word, ..] => return Err(anyhow!("'{word}' is named beside --all, --pid or --cgroup")),
+    };
+    let seconds: Option<f64> = word.parse().ok();
+    let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    time.map(Some).ok_or_else(|| anyhow!("bad SECONDS: '{word}' is no time"))
 }
 
 /// How readings are shown.
 struct View {
-    format: Format,
+    format: MonitorFormat,
+    output: Option<PathBuf>,
+    /// A table of many, not a line of one.
+    table: bool,
     terminal: bool,
-    drawn: Option<Instant>,
+    at: Option<Instant>,
+    /// Lines that the next draw goes over.
+    drawn: usize,
+    trends: BTreeMap<String, Trend>,
 }
 
 impl View {
-    fn show(&mut self, reading: &Reading) -> io::Result<()> {
-        let mut out = io::stdout().lock();
+    fn new(args: &MonitorArgs) -> Self {
+        Self {
+            format: args.format,
+            output: args.output.clone(),
+            table: args.all,
+            terminal: io::stdout().is_terminal(),
+            at: None,
+            drawn: 0,
+            trends: BTreeMap::new(),
+        }
+    }
+
+    fn show(&mut self, readings: &[(String, Reading)]) -> io::Result<()> {
         match self.format {
-            Format::Json => {
-                serde_json::to_writer(&mut out, reading)?;
-                out.write_all(b"\n")?;
+            MonitorFormat::Text if self.terminal => self.draw(readings),
+            MonitorFormat::Text if self.table => {
+                let lines = readings.iter().map(|(id, reading)| format!("{id}  {}\n", report::line(reading)));
+                write(&lines.collect::<String>())
             }
-            Format::Text if !self.terminal => {
-                out.write_all(format!("{}\n", report::line(reading)).as_bytes())?
+            MonitorFormat::Text => {
+                write(&readings.iter().map(|(_, r)| report::line(r) + "\n").collect::<String>())
             }
-            Format::Text => {
-                if self.drawn.is_some_and(|at| at.elapsed() < DRAW_EVERY) {
-                    return Ok(());
+            MonitorFormat::Json => {
+                let line =
+                    |(id, reading): &(String, Reading)| report::json(id, reading).map(|line| line + "\n");
+                write(&readings.iter().map(line).collect::<serde_json::Result<String>>()?)
+            }
+            MonitorFormat::Openmetrics => {
+                let text = openmetrics::exposition(readings);
+                match &self.output {
+                    None => write(&text),
+                    Some(path) => output::replace(path, &text).map_err(|e| {
+                        io::Error::new(e.kind(), format!("cannot write '{}': {e}", path.display()))
+                    }),
                 }
-                self.drawn = Some(Instant::now());
-                out.write_all(report::drawn(reading, super::test_memory::columns()).as_bytes())?;
             }
         }
-        out.flush()
     }
+
+    /// Draws over what was drawn before.
+    fn draw(&mut self, readings: &[(String, Reading)]) -> io::Result<()> {
+        for (id, reading) in readings {
+            self.trends.entry(id.clone()).or_default().push(reading.usage_bytes);
+        }
+        self.trends.retain(|id, _| readings.iter().any(|(other, _)| other == id));
+        if self.at.is_some_and(|at| at.elapsed() < DRAW_EVERY) {
+            return Ok(());
+        }
+        self.at = Some(Instant::now());
+        let lines = if self.table {
+            report::table(readings, &self.trends)
+        } else {
+            readings.iter().map(|(id, reading)| report::live(reading, &self.trends[id])).collect()
+        };
+        let text = report::redraw(&lines, self.drawn, columns());
+        self.drawn = lines.len();
+        write(&text)
+    }
+
+    /// Says why a single container's view ended.
+    fn end(&self, id: &str, end: End) -> anyhow::Result<()> {
+        let text = match self.format {
+            MonitorFormat::Text => report::ending(id, end),
+            MonitorFormat::Json => (end == End::Ended).then(|| "{\"ended\":true}\n".to_owned()),
+            MonitorFormat::Openmetrics => None,
+        };
+        super::print(&text.unwrap_or_default())
+    }
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn args(words: [Option<&str>; 2]) -> MonitorArgs {
+        let [container, seconds] = words.map(|word| word.map(str::to_owned));
+        MonitorArgs { container, seconds, interval: SHORTEST, ..Default::default() }
+    }
+
     #[test]
     fn times_that_are_none_are_refused() {
-        let args = |seconds, interval| MonitorArgs {
-            container: "web".into(),
-            seconds,
-            interval: Duration::from_millis(interval),
-            format: Format::Text,
-        };
-        assert_eq!(time(&args(Some(1.5), 1)).unwrap(), Some(Duration::from_millis(1500)));
-        assert_eq!(time(&args(None, 1)).unwrap(), None);
-        for (seconds, interval) in [(Some(-1.0), 1), (Some(f64::NAN), 1), (Some(f64::INFINITY), 1), (None, 0)]
-        {
-            assert!(time(&args(seconds, interval)).is_err(), "{seconds:?} {interval}");
+        let read = |seconds| time(&args([Some("web"), seconds]));
+        assert_eq!(read(Some("1.5")).unwrap(), Some(Duration::from_millis(1500)));
+        assert_eq!(read(Some("0")).unwrap(), Some(Duration::ZERO), "one reading");
+        assert_eq!(read(None).unwrap(), None);
+        for word in ["-1", "NaN", "inf", "soon", ""] {
+            assert!(read(Some(word)).is_err(), "{word}");
         }
+        let soon = MonitorArgs { interval: Duration::from_micros(999), ..args([Some("web"), None]) };
+        assert!(time(&soon).is_err());
+    }
+
+    #[test]
+    fn beside_all_or_a_pid_the_first_word_is_the_time() {
+        let all = MonitorArgs { all: true, ..args([Some("5"), None]) };
+        assert_eq!(time(&all).unwrap(), Some(Duration::from_secs(5)));
+        let pid = MonitorArgs { pid: Some(1), ..args([Some("web"), Some("5")]) };
+        assert!(time(&pid).unwrap_err().to_string().contains("web"));
+    }
+
+    #[test]
+    fn a_file_is_written_for_metrics_only() {
+        let file = MonitorArgs { output: Some("x".into()), ..args([Some("web"), None]) };
+        assert!(time(&file).is_err());
+        assert!(time(&MonitorArgs { format: MonitorFormat::Openmetrics, ..file }).is_ok());
     }
 }

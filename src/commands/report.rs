@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
+use super::output;
 use crate::cli::{Global, ReportArgs, ReportFormat};
 use crate::exit::ExitStatus;
 use crate::proof::history::{Entry, History};
@@ -31,7 +32,9 @@ pub fn run(global: &Global, args: &ReportArgs) -> anyhow::Result<ExitStatus> {
         ReportFormat::Html => history_html::document(&history),
     };
     match &args.output {
-        Some(file) => write(file, &document)?,
+        Some(file) => {
+            output::replace(file, &document).with_context(|| format!("cannot write '{}'", file.display()))?
+        }
         None => super::print(&document)?,
     }
     Ok(ExitStatus::SUCCESS)
@@ -89,18 +92,4 @@ fn read(path: &Path) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     file.take(MAX_BYTES).read_to_end(&mut bytes).with_context(failed)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// Whole or not at all: a reader never sees half a page.
-fn write(path: &Path, document: &str) -> anyhow::Result<()> {
-    let name = path.file_name().with_context(|| format!("bad --output: '{}' is no file", path.display()))?;
-    let mut fresh = std::ffi::OsString::from(".");
-    fresh.push(name);
-    fresh.push(format!(".{}", std::process::id()));
-    let fresh = path.with_file_name(fresh);
-    let written = fs::write(&fresh, document).and_then(|()| fs::rename(&fresh, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&fresh);
-    }
-    written.with_context(|| format!("cannot write '{}'", path.display()))
 }

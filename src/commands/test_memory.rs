@@ -11,6 +11,7 @@ use crate::exit::ExitStatus;
 use crate::log;
 use crate::proof::{self, Asked, Decision, Plan, Request, Sample, Strategy, Verdict};
 use crate::report::proof as report;
+use crate::sys::terminal::window_size;
 use crate::units::{MIB, Ram};
 
 /// The terminal is drawn at most this often.
@@ -199,9 +200,11 @@ impl View {
     }
 }
 
-/// The width of the terminal as the shell exports it, or the usual one.
+/// The width of the terminal; else as the shell exports it, or the usual one.
 pub fn columns() -> usize {
-    std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).filter(|n| *n >= 20).unwrap_or(80)
+    let asked = window_size(io::stdout()).ok().map(|size| usize::from(size.columns));
+    let exported = || std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    asked.filter(|n| *n > 0).or_else(exported).filter(|n| *n >= 20).unwrap_or(80)
 }
 
 #[cfg(test)]

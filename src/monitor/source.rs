@@ -1,9 +1,11 @@
 //! Where readings come from: kept descriptors for what changes fast, fewer looks at what is dear to read.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::reading::{Reading, percent, rate};
 use crate::cgroup::counters::oom_kills_below;
+use crate::cgroup::locate::{locate_dir, mounts};
 use crate::cgroup::memory::Stat;
 use crate::cgroup::pressure::{Pressure, PressureScope, PressureSource};
 use crate::cgroup::{CgroupError, MemoryCgroup, Meter, limiter, locate};
@@ -42,12 +44,22 @@ pub struct Source {
 
 impl Source {
     /// Opens the cgroup of process `pid`.
-    pub fn open(pid: i32) -> Result<Self, CgroupError> {
-        let cgroup = MemoryCgroup::at(&locate(pid, "memory")?)?;
+    pub fn of_process(pid: i32) -> Result<Self, CgroupError> {
+        Self::open(MemoryCgroup::at(&locate(pid, "memory")?)?, PressureSource::of(pid)?)
+    }
+
+    /// Opens the memory cgroup in `dir`.
+    pub fn of_folder(dir: &Path) -> Result<Self, CgroupError> {
+        let cgroup = MemoryCgroup::at(&locate_dir(dir, &mounts()?)?)?;
+        let pressure = PressureSource::of_folder(&cgroup.dir)?;
+        Self::open(cgroup, pressure)
+    }
+
+    fn open(cgroup: MemoryCgroup, pressure: Option<PressureSource>) -> Result<Self, CgroupError> {
         let now = Instant::now();
         let mut source = Self {
             meter: Meter::open(&cgroup)?,
-            pressure: PressureSource::of(pid)?,
+            pressure,
             // Only the scale of an unlimited container; a host that does not tell is none.
             host_total_bytes: Host::read().map_or(0, |host| host.mem_total_bytes),
             began: now,

@@ -1,7 +1,11 @@
 //! A reading in words: a line of its own for a pipe, or one that is drawn over the one before.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use serde::Serialize;
+
+use super::sparkline::Trend;
 use crate::cgroup::pressure::PressureScope;
 use crate::monitor::{End, Reading};
 use crate::units::Mib;
@@ -45,10 +49,83 @@ fn rate(bytes_per_second: i64) -> String {
     format!("{sign}{}/s", Mib(bytes_per_second.unsigned_abs()))
 }
 
-/// The reading drawn over the one before, cut to the columns of the terminal.
-pub fn drawn(reading: &Reading, columns: usize) -> String {
-    let text: String = line(reading).chars().take(columns.saturating_sub(1)).collect();
-    format!("\r\x1b[K{text}")
+/// The reading as a line of a live view, with its trend.
+#[must_use]
+pub fn live(reading: &Reading, trend: &Trend) -> String {
+    format!("{}  {}", trend.bars(reading.limit_bytes), line(reading).trim_start())
+}
+
+/// The reading of a container as JSON.
+///
+/// # Errors
+/// Never: a reading can always be written.
+pub fn json(id: &str, reading: &Reading) -> serde_json::Result<String> {
+    #[derive(Serialize)]
+    struct Named<'a> {
+        id: &'a str,
+        #[serde(flatten)]
+        reading: &'a Reading,
+    }
+    serde_json::to_string(&Named { id, reading })
+}
+
+/// Titles of the table, and how wide its columns are; the last one takes what is left.
+const COLUMNS: [(&str, usize); 9] = [
+    ("CONTAINER", 20),
+    ("USAGE", 11),
+    ("LIMIT", 11),
+    ("%", 6),
+    ("WORKING SET", 12),
+    ("PEAK", 11),
+    ("OOM KILLS", 10),
+    ("PRESSURE", 9),
+    ("TREND", 0),
+];
+
+/// The readings as the lines of a table, titles included, in the order they come.
+#[must_use]
+pub fn table(readings: &[(String, Reading)], trends: &BTreeMap<String, Trend>) -> Vec<String> {
+    let titles = row(COLUMNS.map(|(title, _)| title.to_owned()));
+    let rows = readings.iter().map(|(id, reading)| {
+        let mib = |bytes: u64| Mib(bytes).to_string();
+        let own_pressure = reading.pressure.filter(|_| reading.pressure_scope == Some(PressureScope::Cgroup));
+        row([
+            id.clone(),
+            mib(reading.usage_bytes),
+            reading.limit_bytes.map_or_else(|| "unlimited".to_owned(), mib),
+            reading.percent.map_or_else(String::new, |percent| format!("{percent:.1}")),
+            mib(reading.working_set_bytes),
+            reading.peak_bytes.map_or_else(String::new, mib),
+            reading.oom_kills.to_string(),
+            own_pressure.map_or_else(String::new, |pressure| format!("{:.1} %", pressure.some_avg10)),
+            trends.get(id).map_or_else(String::new, |trend| trend.bars(reading.limit_bytes)),
+        ])
+    });
+    std::iter::once(titles).chain(rows).collect()
+}
+
+/// The first cell to the left, numbers to the right.
+fn row(cells: [String; 9]) -> String {
+    let mut text = String::new();
+    for (index, (cell, (_, width))) in cells.iter().zip(COLUMNS).enumerate() {
+        let _ = match index {
+            0 => write!(text, "{cell:<width$}"),
+            _ => write!(text, "  {cell:>width$}"),
+        };
+    }
+    text
+}
+
+/// Lines drawn over so many that were drawn before, each cut to the columns of the terminal.
+#[must_use]
+pub fn redraw(lines: &[String], before: usize, columns: usize) -> String {
+    let mut text = if before > 0 { format!("\x1b[{before}A") } else { String::new() };
+    for line in lines {
+        let cut: String = line.chars().take(columns.saturating_sub(1)).collect();
+        let _ = writeln!(text, "\r\x1b[K{cut}");
+    }
+    // What was longer before.
+    text + "\x1b[J"
 }
 
 /// Why the view ended; `None` where that needs no word.
@@ -60,11 +137,11 @@ pub fn ending(id: &str, end: End) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::units::MIB;
 
-    fn reading() -> Reading {
+    pub(crate) fn reading() -> Reading {
         Reading {
             at_us: 1_500_000,
             usage_bytes: 32 * MIB,
@@ -102,7 +179,29 @@ mod tests {
     }
 
     #[test]
-    fn a_drawn_line_never_wraps() {
-        assert!(drawn(&reading(), 40).chars().count() <= 40 + 4);
+    fn a_drawn_line_never_wraps_and_covers_the_one_before() {
+        let lines = [line(&reading()), line(&reading())];
+        let drawn = redraw(&lines, 2, 40);
+        assert!(drawn.starts_with("\x1b[2A\r"));
+        assert!(drawn.lines().all(|line| line.chars().count() <= 40 + 8), "{drawn:?}");
+    }
+
+    #[test]
+    fn a_table_has_a_row_each_and_no_limit_in_words() {
+        let unlimited = Reading { limit_bytes: None, percent: None, ..reading() };
+        let readings = [("db".to_owned(), unlimited), ("web".to_owned(), reading())];
+        let mut trends = BTreeMap::new();
+        let trend: &mut Trend = trends.entry("web".to_owned()).or_default();
+        [0, 64 * MIB, 128 * MIB].into_iter().for_each(|usage| trend.push(usage));
+        let lines = table(&readings, &trends);
+        assert_eq!(lines.len(), 3);
+        assert!(lines[1].starts_with("db ") && lines[1].contains("unlimited"), "{}", lines[1]);
+        assert!(lines[2].contains("25.0") && lines[2].ends_with("▁▄█"), "{}", lines[2]);
+    }
+
+    #[test]
+    fn json_has_the_name_and_the_numbers_side_by_side() {
+        let value: serde_json::Value = serde_json::from_str(&json("web", &reading()).unwrap()).unwrap();
+        assert_eq!((&value["id"], &value["usage_bytes"]), (&"web".into(), &(32 * MIB).into()));
     }
 }

@@ -197,12 +197,7 @@ impl Store {
     /// # Errors
     /// The root was given and cannot be read.
     pub fn list(&self) -> Result<Vec<Container>> {
-        let entries = match fs::read_dir(&self.root) {
-            Err(error) if error.kind() == ErrorKind::NotFound && !self.explicit => return Ok(Vec::new()),
-            entries => entries.map_err(RuntimeError::file("open", &self.root))?,
-        };
-        let mut dirs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        dirs.sort_unstable();
+        let dirs = self.folders()?;
         let mut containers = Vec::with_capacity(dirs.len());
         for dir in dirs {
             match Record::read(&dir) {
@@ -212,6 +207,26 @@ impl Store {
             }
         }
         Ok(containers)
+    }
+
+    /// What containers may be called here, in order: nothing is opened, so not each need be one.
+    ///
+    /// # Errors
+    /// The root was given and cannot be read.
+    pub fn names(&self) -> Result<Vec<String>> {
+        let name =
+            |dir: PathBuf| dir.file_name()?.to_str().filter(|id| check_id(id).is_ok()).map(str::to_owned);
+        Ok(self.folders()?.into_iter().filter_map(name).collect())
+    }
+
+    fn folders(&self) -> Result<Vec<PathBuf>> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.explicit => return Ok(Vec::new()),
+            entries => entries.map_err(RuntimeError::file("open", &self.root))?,
+        };
+        let mut dirs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        dirs.sort_unstable();
+        Ok(dirs)
     }
 
     fn folder(&self, id: &str) -> Result<PathBuf> {

@@ -12,8 +12,9 @@ use crate::units::{MIB, Mib};
 /// Usage, percent and peak can be read, and make sense.
 pub fn monitoring(pid: i32, list: &mut List<'_>) {
     list.check(Step::Monitoring, "monitoring", || {
-        let reading =
-            Source::open(pid).and_then(|mut source| source.read()).map_err(|e| Wrong::from_error(&e))?;
+        let reading = Source::of_process(pid)
+            .and_then(|mut source| source.read())
+            .map_err(|e| Wrong::from_error(&e))?;
         let usage = Mib(reading.usage_bytes);
         let Some(percent) = reading.percent else {
             return Err(Wrong::new(format!("{usage} in use, and no limit to compare with")));
@@ -80,7 +81,7 @@ pub fn tracking(pid: i32, runtime: &Runtime, folder: &Folder, list: &mut List<'_
 /// Percentages are of the limit, while half of it is held.
 pub fn percentages(pid: i32, runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
     list.check(Step::Tracking, "percentages", || {
-        let mut source = Source::open(pid).map_err(|e| Wrong::from_error(&e))?;
+        let mut source = Source::of_process(pid).map_err(|e| Wrong::from_error(&e))?;
         let mut readings = Vec::new();
         let mut see = |_: &Sample| readings.extend(source.read().ok());
         let outcome = prove(pid, runtime, folder, Strategy::Sequential, WITHIN_BYTES, &mut see)?;

@@ -52,7 +52,7 @@ pub fn unlimited(runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
             "unlimited",
             |spec| set_memory(spec, none),
             |pid| {
-                let reading = Source::open(pid)
+                let reading = Source::of_process(pid)
                     .and_then(|mut source| source.read())
                     .map_err(|e| Wrong::from_error(&e))?;
                 match (reading.limit_bytes, &reading.limiter) {

@@ -165,7 +165,7 @@ fn proof_commands_read_their_numbers() {
     let Command::TestMemory(args) = line("test-memory --pid 7 96 --format json").command else { panic!() };
     assert_eq!((args.container, args.mb, args.pid, args.format), (None, Some(96), Some(7), Format::Json));
     let Command::Monitor(args) = line("monitor c 2.5 --interval 100ms").command else { panic!() };
-    assert_eq!((args.seconds, args.interval), (Some(2.5), Duration::from_millis(100)));
+    assert_eq!((args.seconds.as_deref(), args.interval), (Some("2.5"), Duration::from_millis(100)));
 }
 
 #[test]

@@ -1,0 +1,208 @@
+//! `rt monitor`: one container, any cgroup, all containers of a root; text, JSON and OpenMetrics.
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use common::*;
+use serde_json::Value;
+
+const MIB: u64 = 1 << 20;
+
+/// A container from nothing, limited to 48 MiB and started.
+fn container(sandbox: &Sandbox, name: &str) -> String {
+    let id = sandbox.id(name);
+    let empty = sandbox.path("empty");
+    fs::create_dir_all(&empty).expect("a folder");
+    sandbox.rt(["create", &id, "--ram=48"]).cwd(empty).ok();
+    sandbox.rt(["start", &id]).ok();
+    id
+}
+
+fn lines(outcome: &Outcome) -> Vec<Value> {
+    outcome.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+fn lacks() -> bool {
+    !needs_root() || !needs_rt()
+}
+
+fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_container_is_watched_by_name_pid_or_cgroup() {
+    if lacks() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let id = container(&sandbox, "watched");
+    let pid = sandbox.pid(&id).to_string();
+    let folder = rt::cgroup::locate(pid.parse().expect("a pid"), "memory").expect("a cgroup").dir;
+    let folder = folder.to_string_lossy();
+    for subject in [vec![id.as_str()], vec!["--pid", &pid], vec!["--cgroup", &folder]] {
+        let args = ["monitor", "--format", "json", "--interval", "20ms"];
+        let readings = lines(&sandbox.rt(args).args(&subject).arg("0.2").ok());
+        assert!(readings.len() >= 3, "{subject:?}: {readings:?}");
+        let last = readings.last().expect("a reading");
+        assert_eq!(last["limit_bytes"], 48 * MIB, "{subject:?}");
+        assert!(last["usage_bytes"].as_u64() > Some(0) && last["limiter"].is_null(), "{last}");
+    }
+    let line = sandbox.rt(["monitor", &id, "0"]).ok().stdout;
+    assert_eq!(line.lines().count(), 1, "one reading: {line}");
+    assert!(line.contains("of 48 MiB"), "{line}");
+}
+
+#[test]
+fn a_view_ends_with_its_container_and_says_so() {
+    if lacks() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let id = container(&sandbox, "ending");
+    let mut views = [vec![id.as_str()], vec!["--all"]]
+        .map(|subject| sandbox.rt(["monitor", "--interval", "10ms"]).args(&subject).spawn());
+    wait_until("the first readings", || views.iter().all(|view| view.text().contains("48 MiB")));
+    sandbox.rt(["kill", &id, "KILL"]).ok();
+    let [one, all] = &mut views;
+    wait_until("the end of the view", || !one.is_running());
+    assert!(one.text().contains(&format!("{id} has ended")), "{}", one.text());
+    assert!(all.is_running(), "the view of all goes on");
+    all.signal(nix::sys::signal::SIGINT);
+    let [one, all] = views;
+    assert_eq!([one, all].map(|view| view.wait(Duration::from_secs(5)).code), [0, 0]);
+    let stopped = sandbox.rt(["monitor", &id]).ok();
+    assert!(stopped.stdout.contains("has ended"), "{stopped}");
+}
+
+#[test]
+fn all_containers_are_told_as_they_come_and_go() {
+    if lacks() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let first = container(&sandbox, "first");
+    // A folder that is no container breaks nothing.
+    fs::create_dir(sandbox.root().join("foreign")).expect("a folder");
+    let view = sandbox.rt(["monitor", "--all", "--interval", "10ms", "--format", "json"]).spawn();
+    wait_until("the first", || view.text().contains(&first));
+    let second = container(&sandbox, "second");
+    wait_until("the second", || {
+        assert!(!view.text().contains("level=error"), "{}", view.text());
+        view.text().contains(&second)
+    });
+    sandbox.delete(&first);
+    let alone = |text: &str| {
+        let last: Vec<_> = text.lines().rev().take(3).collect();
+        last.len() == 3 && last.iter().all(|line| line.contains(&second))
+    };
+    wait_until("the first to be gone", || alone(&view.text()));
+    view.signal(nix::sys::signal::SIGTERM);
+    assert_eq!(view.wait(Duration::from_secs(5)).code, 0);
+    let nobody = Sandbox::new();
+    fs::create_dir_all(nobody.root()).expect("a root");
+    assert_eq!(nobody.rt(["monitor", "--all", "0"]).ok().stdout, "", "no container, no line");
+}
+
+#[test]
+fn an_oom_kill_is_counted_and_an_unlimited_container_is_said_so() {
+    if lacks() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let id = container(&sandbox, "killed");
+    let view = sandbox.rt(["monitor", &id, "--interval", "10ms", "--format", "json"]).spawn();
+    wait_until("a reading", || view.text().contains("oom_kills"));
+    sandbox.rt(["test-memory", &id, "--strategy", "sequential"]).ok();
+    wait_until("the kill", || view.text().contains("\"new_oom_kills\":1"));
+    view.signal(nix::sys::signal::SIGINT);
+    let readings = lines(&view.wait(Duration::from_secs(5)));
+    let highest = readings.iter().filter_map(|r| r["usage_bytes"].as_u64()).max().expect("readings");
+    assert!(highest > 8 * MIB && readings.last().expect("one")["peak_bytes"] == 48 * MIB, "{highest}");
+    let mut bundle = sandbox.bundle();
+    let free = sandbox.start(&mut bundle, "free");
+    let line = sandbox.rt(["monitor", &free, "0"]).ok().stdout;
+    assert!(line.contains("unlimited (the host has "), "{line}");
+}
+
+#[test]
+fn a_limit_above_is_named() {
+    if lacks() {
+        return;
+    }
+    let own =
+        rt::cgroup::locate(i32::try_from(std::process::id()).expect("a pid"), "memory").expect("a cgroup");
+    let sandbox = Sandbox::new();
+    let id = container(&sandbox, "below");
+    let pid = sandbox.pid(&id);
+    let folder = rt::cgroup::locate(i32::try_from(pid).expect("a pid"), "memory").expect("a cgroup").dir;
+    let child = folder.join("leaf");
+    if own.version == rt::cgroup::Version::V2 {
+        return skip("cgroup v1");
+    }
+    fs::create_dir(&child).expect("a cgroup");
+    fs::write(child.join("cgroup.procs"), pid.to_string()).expect("to move init");
+    let line = sandbox.rt(["monitor", &id, "0"]).ok().stdout;
+    fs::write(folder.join("cgroup.procs"), pid.to_string()).expect("to move init back");
+    fs::remove_dir(&child).expect("to remove the cgroup");
+    assert!(line.contains("of 48 MiB (limit of /") && line.contains(&id), "{line}");
+}
+
+#[test]
+fn metrics_are_put_in_place_whole() {
+    if lacks() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let id = container(&sandbox, "metrics");
+    let folder = sandbox.path("textfiles");
+    fs::create_dir(&folder).expect("a folder");
+    let file = folder.join("rt.prom");
+    let name = file.to_string_lossy();
+    let args = ["monitor", "--all", "--interval", "1ms", "--format", "openmetrics", "--output", &name];
+    let view = sandbox.rt(args).spawn();
+    wait_until("the file", || file.exists());
+    for _ in 0..500 {
+        let text = fs::read_to_string(&file).expect("the file is always there");
+        assert!(text.starts_with("# TYPE ") && text.ends_with("# EOF\n"), "{text}");
+        assert!(
+            text.contains(&format!("rt_memory_limit_bytes{{container=\"{id}\"}} {}", 48 * MIB)),
+            "{text}"
+        );
+    }
+    view.signal(nix::sys::signal::SIGINT);
+    assert_eq!(view.wait(Duration::from_secs(5)).code, 0);
+    let left: Vec<PathBuf> = fs::read_dir(&folder).expect("the folder").flatten().map(|e| e.path()).collect();
+    assert_eq!(left, [file]);
+    let printed = sandbox.rt(["monitor", &id, "0", "--format", "openmetrics"]).ok().stdout;
+    assert_eq!(printed.matches("# EOF").count(), 1, "{printed}");
+    sandbox
+        .rt(["monitor", &id, "0", "--format", "openmetrics", "-o", "/nowhere/rt.prom"])
+        .run()
+        .fails_with("cannot write '/nowhere/rt.prom'");
+}
+
+#[test]
+fn wrong_words_are_wrong_usage() {
+    let sandbox = Sandbox::new();
+    for args in [
+        vec!["--interval", "0s", "x"],
+        vec!["--interval", "500us", "x"],
+        vec!["x", "soon"],
+        vec!["--all", "x", "1"],
+        vec!["--all", "--pid", "1"],
+        vec!["x", "--output", "y"],
+        vec![],
+    ] {
+        assert_eq!(sandbox.rt(["monitor"]).args(&args).run().code, 2, "{args:?}");
+    }
+    sandbox.rt(["monitor", "no-such-container"]).run().fails_with("no-such-container");
+    sandbox.rt(["monitor", "--cgroup", "/nowhere"]).run().fails_with("/nowhere");
+}
