@@ -53,7 +53,7 @@ fn twice_the_limit_is_held_at_the_limit_and_the_dead_are_replaced() {
 fn every_strategy_at_once_fits_and_keeps_writing() {
     let Some(mut cgroup) = TestCgroup::limited(96) else { return };
     let init = cgroup.sleeper();
-    let mut request = request(&cgroup, init, 56, Duration::from_millis(1200));
+    let mut request = request(&cgroup, init, 56, Duration::from_secs(3));
     request.strategies = Strategy::ALL.to_vec();
     let outcome = stressed(&request, &mut |_| {});
     assert_eq!(outcome.decision.verdict, StressVerdict::Held, "{:?}", outcome.decision);

@@ -140,6 +140,8 @@ struct Run<'a> {
     pressure: Option<PressureSource>,
     before: Before,
     tally: Tally,
+    /// OOM kills counted at the tick before the last one, and at the last.
+    kills_at_ticks: [u64; 2],
     signals: SignalGuard,
     timer: TimerFd,
     init: Option<OwnedFd>,
@@ -192,6 +194,7 @@ impl<'a> Run<'a> {
             timer: ticker(SAMPLE_EVERY).map_err(failed("sampling timer"))?,
             started: Instant::now(),
             tally: Tally::default(),
+            kills_at_ticks: [before.own.oom_kill; 2],
             request,
             plan,
             meters,
@@ -206,11 +209,19 @@ impl<'a> Run<'a> {
         see: &mut dyn FnMut(&Snapshot),
     ) -> Result<Decision, ProofError> {
         let stop = self.watch(see)?;
+        let living = self.members.iter().filter(|member| member.worker_pid().is_some()).count();
         for member in &mut self.members {
             member.end()?;
         }
         let took = self.started.elapsed();
         let after = self.meters.own.read()?;
+        // One that the limit killed just before looks like those that are ended here.
+        let late = after.oom_kill.saturating_sub(self.kills_at_ticks[0]);
+        for _ in 0..late.min(living as u64) {
+            if self.tally.others_killed(self.before.own, after) > 0 {
+                self.killed()?;
+            }
+        }
         let evidence = Evidence {
             stop,
             init_alive: self.request.base.subject.init.is_none_or(is_alive),
@@ -281,6 +292,7 @@ impl<'a> Run<'a> {
         }
         if ready.tick {
             let _ = self.timer.wait();
+            self.kills_at_ticks = [self.kills_at_ticks[1], self.meters.own.oom_kill()?];
             if self.sample(see)? {
                 return Ok(Some(Stop::Broken));
             }
