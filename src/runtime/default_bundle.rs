@@ -19,7 +19,7 @@ pub const CONFIG: &str = include_str!("../../bundles/default/config.json");
 pub const INIT: &str = "/rt";
 
 /// The folder made under a container's state folder.
-const FOLDER: &str = "bundle";
+pub const FOLDER: &str = "bundle";
 
 /// Folders of the root file system that things are mounted on; the root itself is read-only.
 const MOUNT_POINTS: [&str; 3] = ["dev", "proc", "sys"];

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::runtime::{Folder, Runtime, is_alive};
 use super::{CPU_PERCENT, LIMIT_BYTES, List, Seen, Step, Wrong};
-use super::{cpu, memory, strategies, variants};
+use super::{cpu, hooks, memory, strategies, variants};
 use crate::cgroup::{Location, MemoryCgroup, host, limiter, locate};
 use crate::units::Mib;
 
@@ -29,7 +29,9 @@ pub fn go_through(runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
         variants::unlimited(runtime, folder, list);
         memory::within(pid, runtime, folder, list);
         memory::above(pid, runtime, folder, list);
+        memory::stress(pid, runtime, folder, list);
         strategies::each(pid, runtime, folder, list);
+        hooks::proves(runtime, folder, list);
         let started = list.check(Step::Start, "start", || start(runtime, folder, &id, pid));
         if started {
             memory::tracking(pid, runtime, folder, list);
@@ -51,7 +53,7 @@ pub fn go_through(runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
 const SKIPPED_WITHOUT_A_START: [(Step, &str); 3] =
     [(Step::Tracking, "tracking"), (Step::Tracking, "percentages"), (Step::Cpu, "cpu-throttles")];
 
-const SKIPPED_WITHOUT_A_CONTAINER: [(Step, &str); 14] = [
+const SKIPPED_WITHOUT_A_CONTAINER: [(Step, &str); 16] = [
     (Step::CgroupSetup, "memory-cgroup"),
     (Step::CgroupSetup, "memory-limit"),
     (Step::CgroupSetup, "limiter"),
@@ -61,7 +63,9 @@ const SKIPPED_WITHOUT_A_CONTAINER: [(Step, &str); 14] = [
     (Step::Monitoring, "unlimited"),
     (Step::Within, "within"),
     (Step::Above, "above"),
+    (Step::Above, "stress"),
     (Step::Strategies, "strategies"),
+    (Step::Hooks, "hook"),
     (Step::Start, "start"),
     (Step::Tracking, "tracking"),
     (Step::Tracking, "percentages"),

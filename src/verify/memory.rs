@@ -1,13 +1,19 @@
 //! The checks of the container's memory: watched, proved below and above the limit, and followed while it changes.
 
+use std::time::Duration;
+
 use nix::unistd::Pid;
 
 use super::runtime::{Folder, Runtime, is_alive};
 use super::{ABOVE_BYTES, LIMIT_BYTES, List, Seen, Step, WITHIN_BYTES, Wrong};
 use crate::monitor::Source;
 use crate::proof::request::Trigger;
+use crate::proof::stress::{self, StressRequest, StressVerdict};
 use crate::proof::{self, Asked, Outcome, Request, Sample, Strategy, Subject, Verdict};
 use crate::units::{MIB, Mib};
+
+/// How long the container is stressed.
+const STRESS_TIME: Duration = Duration::from_secs(1);
 
 /// Usage, percent and peak can be read, and make sense.
 pub fn monitoring(pid: i32, list: &mut List<'_>) {
@@ -45,6 +51,26 @@ pub fn above(pid: i32, runtime: &Runtime, folder: &Folder, list: &mut List<'_>) 
             return Err(Wrong::new("the container's init did not survive the proof"));
         }
         Ok(format!("{seen}; the container lives"))
+    });
+}
+
+/// Under pressure by several workers at once, usage stays at the limit.
+pub fn stress(pid: i32, runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
+    list.check(Step::Above, "stress", || {
+        let base = request(pid, runtime, folder, Strategy::Sequential, ABOVE_BYTES);
+        let request = StressRequest { base, strategies: Strategy::DEFAULT.to_vec(), time: STRESS_TIME };
+        let outcome = stress::stress(&request, &mut |_| {}).map_err(|e| Wrong::from_error(&e))?;
+        let decision = &outcome.decision;
+        let seen = format!("{}: {}", decision.verdict, decision.sentence);
+        if decision.verdict != StressVerdict::Held {
+            let wrong = Wrong::new(seen);
+            return Err(match &decision.hint {
+                Some(hint) => wrong.hint(hint.clone()),
+                None => wrong,
+            });
+        }
+        let kills = outcome.record.summary.map_or(0, |summary| summary.kills.all());
+        Ok(format!("{seen}; {kills} workers killed, the container lives"))
     });
 }
 
@@ -107,6 +133,11 @@ pub fn prove(
     target: u64,
     see: &mut dyn FnMut(&Sample),
 ) -> Result<Outcome, Wrong> {
+    let request = request(pid, runtime, folder, strategy, target);
+    proof::prove(&request, see).map_err(|e| Wrong::from_error(&e))
+}
+
+fn request(pid: i32, runtime: &Runtime, folder: &Folder, strategy: Strategy, target: u64) -> Request {
     let mut subject = Subject::of_process(Pid::from_raw(pid));
     subject.record_dirs = vec![folder.path.clone()];
     let mut request = Request::new(subject, Asked::Limited(LIMIT_BYTES));
@@ -114,7 +145,7 @@ pub fn prove(
     request.target_bytes = Some(target);
     request.trigger = Trigger::Verify;
     request.worker_program.clone_from(&runtime.rt);
-    proof::prove(&request, see).map_err(|e| Wrong::from_error(&e))
+    request
 }
 
 /// The verdict, where it is one of those.

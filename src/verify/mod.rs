@@ -4,6 +4,7 @@
 pub mod burner;
 mod container;
 mod cpu;
+mod hooks;
 mod memory;
 mod runtime;
 mod strategies;
@@ -51,6 +52,7 @@ pub enum Step {
     Within,
     Above,
     Strategies,
+    Hooks,
     Start,
     Tracking,
     Cpu,
@@ -67,6 +69,7 @@ impl Step {
             Self::Within => "Test memory allocation within limits",
             Self::Above => "Test memory stress that may trigger OOM",
             Self::Strategies => "Prove the limit by every other strategy",
+            Self::Hooks => "Prove the limit by a hook, before anything of a container runs",
             Self::Start => "Start the container after all this",
             Self::Cpu => "Measure the CPU limit over time",
             Self::Tracking => "Demonstrate real-time memory usage tracking",

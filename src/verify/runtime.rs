@@ -17,7 +17,7 @@ use oci_spec::runtime::Spec;
 use serde::Deserialize;
 
 use super::{CPU_PERCENT, LIMIT_BYTES, VerifyError, Wrong};
-use crate::runtime::default_bundle::{apply_overrides, materialize};
+use crate::runtime::default_bundle::{FOLDER as BUNDLE, apply_overrides, materialize};
 use crate::sys::worker::pidfd_open;
 use crate::units::{CPU_PERIOD_US, CpuShare, MIB, Ram};
 
@@ -80,6 +80,11 @@ impl Folder {
 
     pub fn root(&self) -> PathBuf {
         self.path.join("root")
+    }
+
+    /// The bundle of a container that was made from one.
+    pub fn bundle(&self, id: &str) -> PathBuf {
+        self.bundle_of(id).join(BUNDLE)
     }
 
     /// Where the bundle of a container is written.

@@ -14,7 +14,7 @@ pub fn swap(runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
         let limit = i64::try_from(LIMIT_BYTES).unwrap_or(i64::MAX);
         let memory = LinuxMemoryBuilder::default().limit(limit).swap(limit);
         let change = |spec: &mut Spec| set_memory(spec, memory);
-        with_container(runtime, folder, "swap", change, |pid| {
+        with_container(runtime, folder, "swap", change, |_, pid| {
             let location = locate(pid, "memory").map_err(|e| Wrong::from_error(&e))?;
             let cgroup = MemoryCgroup::at(&location).map_err(|e| Wrong::from_error(&e))?;
             swap_is_forbidden(&cgroup)
@@ -51,7 +51,7 @@ pub fn unlimited(runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
             folder,
             "unlimited",
             |spec| set_memory(spec, none),
-            |pid| {
+            |_, pid| {
                 let reading = Source::of_process(pid)
                     .and_then(|mut source| source.read())
                     .map_err(|e| Wrong::from_error(&e))?;
@@ -69,7 +69,7 @@ pub fn unlimited(runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
     });
 }
 
-fn set_memory(spec: &mut Spec, memory: LinuxMemoryBuilder) -> Result<(), Wrong> {
+pub fn set_memory(spec: &mut Spec, memory: LinuxMemoryBuilder) -> Result<(), Wrong> {
     let memory = memory.build().map_err(|e| Wrong::from_error(&e))?;
     let mut linux = spec.linux().clone().ok_or_else(|| Wrong::new("the bundle has no linux section"))?;
     let mut resources = match linux.resources().clone() {
@@ -82,19 +82,19 @@ fn set_memory(spec: &mut Spec, memory: LinuxMemoryBuilder) -> Result<(), Wrong> 
     Ok(())
 }
 
-/// Makes a container, looks at it by the pid of its init, and deletes it whatever was seen.
-fn with_container(
+/// Makes a container, looks at it by its name and the pid of its init, and deletes it whatever was seen.
+pub fn with_container(
     runtime: &Runtime,
     folder: &Folder,
     name: &str,
     change: impl FnOnce(&mut Spec) -> Result<(), Wrong>,
-    look: impl FnOnce(i32) -> Seen,
+    look: impl FnOnce(&str, i32) -> Seen,
 ) -> Seen {
     let id = format!("{}-{name}", folder.id);
     let created = runtime.create_from(folder, &id, change);
     let seen = created.and_then(|()| {
         let state = runtime.state(folder, &id);
-        look(state.ok_or_else(|| Wrong::new("created, but state does not know it"))?.pid)
+        look(&id, state.ok_or_else(|| Wrong::new("created, but state does not know it"))?.pid)
     });
     let deleted = runtime.call(folder, &["delete", "--force", &id]);
     let seen = seen?;
