@@ -190,3 +190,25 @@ fn podman_builds_an_image() {
     let outcome = podman.run(&["--rm", "built", "cat", "/built"]);
     assert_eq!(outcome.stdout, "built\n0\n", "{outcome}");
 }
+
+#[test]
+fn a_container_of_podman_with_runc_is_proved_watched_and_stressed_by_its_pid() {
+    if !needs_podman() || !needs_engine("runc") || !needs_rt() {
+        return;
+    }
+    let podman = Podman::new();
+    let globals = ["--runtime", "runc"];
+    podman.run_with(&globals, &["-d", "--name", "web", "-m", "64m", "box", "sleep", "1000"]).succeeds();
+    let inspected = podman.command(&globals).args(["inspect", "-f", "{{.State.Pid}}", "web"]).ok().stdout;
+    let pid = inspected.trim();
+    let rt = |args: &[&str]| podman.engine.sandbox.rt(args.iter().copied()).args(["--pid", pid]);
+    let proof = rt(&["test-memory", "--strategy", "sequential,file", "--expect", "64"]).ok().stdout;
+    assert!(proof.contains("overall: enforced (sequential enforced, file held-by-reclaim)"), "{proof}");
+    rt(&["test-memory", "--expect", "32"]).run().fails_with("not-enforced (limit-not-applied)");
+    let reading = rt(&["monitor", "0"]).ok().stdout;
+    assert!(reading.contains("of 64 MiB"), "{reading}");
+    let stress = rt(&["stress-memory", "96", "1"]).ok().stdout;
+    assert!(stress.contains("held: "), "{stress}");
+    let status = podman.command(&globals).args(["inspect", "-f", "{{.State.Status}}", "web"]).ok().stdout;
+    assert_eq!(status.trim(), "running", "unharmed");
+}
