@@ -29,8 +29,8 @@ pub use lifecycle::{
 };
 pub use parse::{Stop, parse};
 pub use proof::{
-    Format, MonitorArgs, MonitorFormat, ReportArgs, ReportFormat, StressMemoryArgs, TestMemoryArgs,
-    VerifyArgs, VerifyFormat, WhyArgs,
+    Format, MonitorArgs, MonitorFormat, ProvingArgs, ReportArgs, ReportFormat, StressMemoryArgs,
+    TestMemoryArgs, VerifyArgs, VerifyFormat, WhyArgs,
 };
 pub use update::UpdateArgs;
 

@@ -191,7 +191,7 @@ fn settle(cli: &mut Cli) -> Result<(), String> {
     }
     if let Command::TestMemory(args) = &mut cli.command
         && args.mb.is_none()
-        && (args.pid.is_some() || args.cgroup.is_some())
+        && (args.proving.pid.is_some() || args.proving.cgroup.is_some())
     {
         // Nothing names a container then: the one word is the size.
         if let Some(word) = args.container.take() {

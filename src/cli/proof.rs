@@ -17,18 +17,13 @@ pub enum Format {
     Json,
 }
 
-/// Arguments of `test-memory`.
+/// Whom `test-memory` and `stress-memory` prove, and with what.
 #[derive(Debug, Clone, Default, Args)]
-pub struct TestMemoryArgs {
-    /// name of the container
-    #[arg(required_unless_present_any = ["pid", "cgroup"])]
-    pub container: Option<String>,
-    /// how much to ask for, in MiB (default: enough to cross the limit)
-    pub mb: Option<u64>,
-    /// prove the limit of this process's cgroup instead of a container's
+pub struct ProvingArgs {
+    /// take the cgroup of this process instead of a container's
     #[arg(long, conflicts_with = "cgroup", value_parser = clap::value_parser!(i32).range(1..))]
     pub pid: Option<i32>,
-    /// prove the limit of this memory cgroup instead of a container's
+    /// take this memory cgroup instead of a container's
     #[arg(long, value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
     /// how memory is used: all, or some of sequential, pattern, random, file, shm, mlock, fork (default: the first four)
@@ -40,9 +35,6 @@ pub struct TestMemoryArgs {
     /// how much is asked for at a time, such as 1M
     #[arg(long, value_name = "SIZE")]
     pub step: Option<String>,
-    /// how long the proof may take
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub timeout: Option<Duration>,
     /// where a container has no limit: go up to this many MiB
     #[arg(long, value_name = "MB")]
     pub up_to: Option<u64>,
@@ -52,6 +44,21 @@ pub struct TestMemoryArgs {
     /// go on even where the whole container could be killed
     #[arg(long)]
     pub allow_kill_container: bool,
+}
+
+/// Arguments of `test-memory`: one strategy after the other.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TestMemoryArgs {
+    /// name of the container
+    #[arg(required_unless_present_any = ["pid", "cgroup"])]
+    pub container: Option<String>,
+    /// how much to ask for, in MiB (default: enough to cross the limit)
+    pub mb: Option<u64>,
+    #[command(flatten)]
+    pub proving: ProvingArgs,
+    /// how long the proof may take
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
     /// say what would be done, and stop
     #[arg(long)]
     pub dry_run: bool,
@@ -60,7 +67,7 @@ pub struct TestMemoryArgs {
     pub format: Format,
 }
 
-/// Arguments of `stress-memory`.
+/// Arguments of `stress-memory`: a worker a strategy, one of which may be named twice.
 #[derive(Debug, Clone, Default, Args)]
 pub struct StressMemoryArgs {
     /// name of the container
@@ -70,30 +77,8 @@ pub struct StressMemoryArgs {
     pub mb: Option<String>,
     /// for how long (default: 30)
     pub seconds: Option<String>,
-    /// stress the cgroup of this process instead of a container's
-    #[arg(long, conflicts_with = "cgroup", value_parser = clap::value_parser!(i32).range(1..))]
-    pub pid: Option<i32>,
-    /// stress this memory cgroup instead of a container's
-    #[arg(long, value_name = "DIR")]
-    pub cgroup: Option<PathBuf>,
-    /// a worker each: all, or some of sequential, pattern, random, file, shm, mlock, fork; one may be named twice (default: the first four)
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    pub strategy: Vec<String>,
-    /// where the strategy file writes, as the container sees it
-    #[arg(long, value_name = "DIR")]
-    pub file_dir: Option<PathBuf>,
-    /// how much is asked for at a time, such as 1M
-    #[arg(long, value_name = "SIZE")]
-    pub step: Option<String>,
-    /// where a container has no limit: go up to this many MiB
-    #[arg(long, value_name = "MB")]
-    pub up_to: Option<u64>,
-    /// the limit that should be in the kernel, in MiB
-    #[arg(long, value_name = "MB")]
-    pub expect: Option<u64>,
-    /// go on even where the whole container could be killed
-    #[arg(long)]
-    pub allow_kill_container: bool,
+    #[command(flatten)]
+    pub proving: ProvingArgs,
     /// text or json
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
     pub format: Format,

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 
-use super::{proof_subject, test_memory};
+use super::{proof_subject, proving};
 use crate::cli::{Global, HookArgs};
 use crate::exit::ExitStatus;
 use crate::hook::listed::{self, INSIDE, Place};
@@ -138,7 +138,7 @@ impl Call {
             strategies: match args.strategy.as_slice() {
                 [] if args.proof == Kind::StressMemory => STRESSING.to_vec(),
                 [] => vec![Strategy::Sequential],
-                names => test_memory::strategies(names)?,
+                names => proving::strategies(names)?,
             },
             target_bytes: match mb {
                 Some(mb) => Some(mb.checked_mul(MIB).with_context(too_much)?),

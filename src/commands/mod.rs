@@ -19,6 +19,7 @@ pub mod monitor;
 mod output;
 pub mod pause;
 pub mod proof_subject;
+mod proving;
 pub mod ps;
 pub mod report;
 pub mod restore;

@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 
-use super::proof_subject::{self, Named};
-use super::test_memory::{columns, mib, step, strategies};
+use super::proving::{self, Proving};
+use super::test_memory::columns;
 use crate::cli::{Format, Global, StressMemoryArgs};
 use crate::exit::ExitStatus;
 use crate::log;
 use crate::proof::stress::{self, Snapshot, StressRequest};
-use crate::proof::{Asked, Request, Strategy};
 use crate::report::stress as report;
 
 /// A terminal is drawn at most this often; a pipe gets a line a second.
@@ -20,23 +19,16 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 
 /// Stresses, or says why not.
 pub fn run(global: &Global, args: &StressMemoryArgs) -> anyhow::Result<ExitStatus> {
-    let wanted = match Wanted::read(args) {
+    let (proving, time) = match read(args) {
         Ok(wanted) => wanted,
         Err(wrong) => {
             log::report(&wrong);
             return Ok(ExitStatus::USAGE);
         }
     };
-    let named = Named { container: args.container.as_deref(), pid: args.pid, cgroup: args.cgroup.as_deref() };
-    let (subject, asked) = proof_subject::of(global, named)?;
-    let mut base = Request::new(subject, wanted.expect_bytes.map_or(asked, Asked::Limited));
-    base.target_bytes = wanted.target_bytes;
-    base.step_bytes = wanted.step_bytes;
-    base.up_to_bytes = wanted.up_to_bytes;
-    base.file_dir.clone_from(&args.file_dir);
-    base.allow_kill_container = args.allow_kill_container;
-    let request = StressRequest { base, strategies: wanted.strategies, time: wanted.time };
-    stress(&request, args.format)
+    let name = args.container.as_deref().filter(|_| !proving::is_nameless(&args.proving));
+    let base = proving.request(global, name)?;
+    stress(&StressRequest { base, strategies: proving.strategies, time }, args.format)
 }
 
 fn stress(request: &StressRequest, format: Format) -> anyhow::Result<ExitStatus> {
@@ -55,39 +47,20 @@ fn stress(request: &StressRequest, format: Format) -> anyhow::Result<ExitStatus>
 }
 
 /// The arguments in bytes and types; a mistake in them is exit 2.
-struct Wanted {
-    target_bytes: Option<u64>,
-    up_to_bytes: Option<u64>,
-    expect_bytes: Option<u64>,
-    step_bytes: u64,
-    strategies: Vec<Strategy>,
-    time: Duration,
-}
-
-impl Wanted {
-    fn read(args: &StressMemoryArgs) -> anyhow::Result<Self> {
-        let (mb, seconds) = amounts(args)?;
-        let time = seconds.map_or(Ok(stress::DEFAULT_TIME), |seconds| {
-            let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero());
-            time.ok_or_else(|| anyhow!("bad SECONDS: '{seconds}' is no time"))
-        });
-        Ok(Self {
-            target_bytes: mib(mb, "MB")?,
-            up_to_bytes: mib(args.up_to, "--up-to")?,
-            expect_bytes: mib(args.expect, "--expect")?,
-            step_bytes: step(args.step.as_deref())?,
-            strategies: strategies(&args.strategy)?,
-            time: time?,
-        })
-    }
+fn read(args: &StressMemoryArgs) -> anyhow::Result<(Proving<'_>, Duration)> {
+    let (mb, seconds) = amounts(args)?;
+    let time = seconds.map_or(Ok(stress::DEFAULT_TIME), |seconds| {
+        let time = Duration::try_from_secs_f64(seconds).ok().filter(|time| !time.is_zero());
+        time.ok_or_else(|| anyhow!("bad SECONDS: '{seconds}' is no time"))
+    });
+    Ok((Proving::read(&args.proving, mb)?, time?))
 }
 
 /// MB and SECONDS. Beside --pid or --cgroup there is no name, so they are the first two words.
 fn amounts(args: &StressMemoryArgs) -> anyhow::Result<(Option<u64>, Option<f64>)> {
     let words: Vec<&str> =
         [&args.container, &args.mb, &args.seconds].into_iter().flatten().map(String::as_str).collect();
-    let words =
-        if args.pid.is_none() && args.cgroup.is_none() { words.get(1..).unwrap_or_default() } else { &words };
+    let words = words.get(usize::from(!proving::is_nameless(&args.proving))..).unwrap_or_default();
     let [mb, seconds] = match *words {
         [] => [None, None],
         [mb] => [Some(mb), None],
@@ -131,18 +104,20 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::ProvingArgs;
 
     fn args(words: [Option<&str>; 3], pid: Option<i32>) -> StressMemoryArgs {
         let [container, mb, seconds] = words.map(|word| word.map(str::to_owned));
-        StressMemoryArgs { container, mb, seconds, pid, ..Default::default() }
+        let proving = ProvingArgs { pid, ..Default::default() };
+        StressMemoryArgs { container, mb, seconds, proving, ..Default::default() }
     }
 
     #[test]
     fn the_words_are_a_name_an_amount_and_a_time() {
-        let read = |words, pid| amounts(&args(words, pid)).unwrap();
-        assert_eq!(read([Some("web"), Some("100"), Some("30")], None), (Some(100), Some(30.0)));
-        assert_eq!(read([Some("web"), None, None], None), (None, None));
-        assert_eq!(read([Some("100"), Some("1.5"), None], Some(1)), (Some(100), Some(1.5)));
+        let both = |words, pid| amounts(&args(words, pid)).unwrap();
+        assert_eq!(both([Some("web"), Some("100"), Some("30")], None), (Some(100), Some(30.0)));
+        assert_eq!(both([Some("web"), None, None], None), (None, None));
+        assert_eq!(both([Some("100"), Some("1.5"), None], Some(1)), (Some(100), Some(1.5)));
         assert!(amounts(&args([Some("web"), Some("1"), Some("1")], Some(1))).is_err());
     }
 
@@ -155,7 +130,7 @@ mod tests {
             ([Some("web"), Some("1"), Some("0")], "bad SECONDS"),
             ([Some("web"), Some("1"), Some("soon")], "bad SECONDS"),
         ] {
-            let told = Wanted::read(&args(words, None)).map(|_| ()).unwrap_err().to_string();
+            let told = read(&args(words, None)).map(|_| ()).unwrap_err().to_string();
             assert!(told.contains(why), "{words:?}: {told}");
         }
     }

@@ -3,39 +3,32 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 
-use super::proof_subject::{self, Named};
+use super::proving::{self, Proving};
 use crate::cli::{Format, Global, TestMemoryArgs};
 use crate::exit::ExitStatus;
 use crate::log;
-use crate::proof::{self, Asked, Decision, Plan, Request, Sample, Strategy, Verdict};
+use crate::proof::{self, Decision, Plan, Request, Sample, Strategy, Verdict};
 use crate::report::proof as report;
 use crate::sys::terminal::window_size;
-use crate::units::{MIB, Ram};
 
 /// The terminal is drawn at most this often.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 
 /// Makes the proof, or says why not; the exit code is the worst verdict's.
 pub fn run(global: &Global, args: &TestMemoryArgs) -> anyhow::Result<ExitStatus> {
-    let wanted = match Wanted::read(args) {
-        Ok(wanted) => wanted,
+    let proving = match read(args) {
+        Ok(proving) => proving,
         Err(wrong) => {
             log::report(&wrong);
             return Ok(ExitStatus::USAGE);
         }
     };
-    let named = Named { container: args.container.as_deref(), pid: args.pid, cgroup: args.cgroup.as_deref() };
-    let (subject, asked) = proof_subject::of(global, named)?;
-    let mut request = Request::new(subject, wanted.expect_bytes.map_or(asked, Asked::Limited));
-    request.target_bytes = wanted.target_bytes;
-    request.step_bytes = wanted.step_bytes;
-    request.up_to_bytes = wanted.up_to_bytes;
+    let name = args.container.as_deref().filter(|_| !proving::is_nameless(&args.proving));
+    let mut request = proving.request(global, name)?;
     request.timeout = args.timeout;
-    request.file_dir.clone_from(&args.file_dir);
-    request.allow_kill_container = args.allow_kill_container;
-    let verdicts = each(&mut request, &wanted.strategies, args)?;
+    let verdicts = each(&mut request, &proving.strategies, args)?;
     if args.format == Format::Text && !args.dry_run && verdicts.len() > 1 {
         super::print(&report::overall(&verdicts).unwrap_or_default())?;
     }
@@ -64,52 +57,15 @@ fn each(
 }
 
 /// The arguments in bytes and types; a mistake in them is exit 2.
-struct Wanted {
-    target_bytes: Option<u64>,
-    up_to_bytes: Option<u64>,
-    expect_bytes: Option<u64>,
-    step_bytes: u64,
-    strategies: Vec<Strategy>,
-}
-
-impl Wanted {
-    fn read(args: &TestMemoryArgs) -> anyhow::Result<Self> {
-        let timeout_is_zero = args.timeout.is_some_and(|timeout| timeout.is_zero());
-        anyhow::ensure!(!timeout_is_zero, "bad --timeout: no proof is made in no time");
-        let wanted = Self {
-            target_bytes: mib(amount(args)?, "MB")?,
-            up_to_bytes: mib(args.up_to, "--up-to")?,
-            expect_bytes: mib(args.expect, "--expect")?,
-            step_bytes: step(args.step.as_deref())?,
-            strategies: strategies(&args.strategy)?,
-        };
-        Ok(wanted)
-    }
-}
-
-/// A `--step`; 1 MiB where none is given.
-pub(super) fn step(text: Option<&str>) -> anyhow::Result<u64> {
-    match text.map(str::parse).transpose().context("bad --step")? {
-        None => Ok(MIB),
-        Some(Ram::Limited(bytes)) => Ok(bytes),
-        Some(Ram::Unlimited) => Err(anyhow!("bad --step: max is no step")),
-    }
-}
-
-/// The strategies of `--strategy`; the usual ones where none is named.
-pub fn strategies(names: &[String]) -> anyhow::Result<Vec<Strategy>> {
-    if names.is_empty() {
-        return Ok(Strategy::DEFAULT.to_vec());
-    }
-    if names.iter().any(|name| name == "all") {
-        return Ok(Strategy::ALL.to_vec());
-    }
-    names.iter().map(|name| name.parse()).collect::<Result<_, _>>().context("bad --strategy")
+fn read(args: &TestMemoryArgs) -> anyhow::Result<Proving<'_>> {
+    let timeout_is_zero = args.timeout.is_some_and(|timeout| timeout.is_zero());
+    anyhow::ensure!(!timeout_is_zero, "bad --timeout: no proof is made in no time");
+    Proving::read(&args.proving, amount(args)?)
 }
 
 /// The MB argument. Beside --pid or --cgroup there is no name, so the first word is the amount.
 fn amount(args: &TestMemoryArgs) -> anyhow::Result<Option<u64>> {
-    if args.pid.is_none() && args.cgroup.is_none() {
+    if !proving::is_nameless(&args.proving) {
         return Ok(args.mb);
     }
     match (&args.container, args.mb) {
@@ -120,13 +76,6 @@ fn amount(args: &TestMemoryArgs) -> anyhow::Result<Option<u64>> {
             .map_err(|_| anyhow!("bad MB: '{word}' beside --pid or --cgroup is no number")),
         (Some(word), Some(_)) => Err(anyhow!("'{word}' is named beside --pid or --cgroup")),
     }
-}
-
-/// So many MiB in bytes; `name` is the argument's.
-pub(super) fn mib(value: Option<u64>, name: &str) -> anyhow::Result<Option<u64>> {
-    let Some(value) = value else { return Ok(None) };
-    let bytes = value.checked_mul(MIB).filter(|bytes| (1..=i64::MAX as u64).contains(bytes));
-    bytes.map(Some).ok_or_else(|| anyhow!("bad {name}: '{value}' is no number of MiB that can be written"))
 }
 
 fn dry_run(request: &Request, format: Format) -> anyhow::Result<Option<Decision>> {
@@ -210,26 +159,27 @@ pub fn columns() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::ProvingArgs;
+    use crate::units::MIB;
 
-    #[test]
-    fn mistakes_are_found_before_anything_is_done() {
-        let bad = |change: fn(&mut TestMemoryArgs)| {
-            let mut args = TestMemoryArgs::default();
-            change(&mut args);
-            Wanted::read(&args).map(|_| ()).unwrap_err().to_string()
-        };
-        assert!(bad(|a| a.mb = Some(0)).contains("bad MB"));
-        assert!(bad(|a| (a.pid, a.container) = (Some(1), Some("web".into()))).contains("web"));
-        assert!(bad(|a| a.mb = Some(u64::MAX)).contains("bad MB"));
-        assert!(bad(|a| a.step = Some("x".into())).contains("--step"));
-        assert!(bad(|a| a.step = Some("max".into())).contains("--step"));
-        assert!(bad(|a| a.strategy = vec!["x".into()]).contains("--strategy"));
-        assert!(bad(|a| a.timeout = Some(Duration::ZERO)).contains("--timeout"));
+    fn of_pid(container: Option<&str>, mb: Option<u64>) -> TestMemoryArgs {
+        let proving = ProvingArgs { pid: Some(1), ..Default::default() };
+        TestMemoryArgs { proving, container: container.map(str::to_owned), mb, ..Default::default() }
     }
 
     #[test]
     fn beside_a_pid_the_first_word_is_the_amount() {
-        let args = TestMemoryArgs { pid: Some(1), container: Some("64".into()), ..Default::default() };
-        assert_eq!(Wanted::read(&args).unwrap().target_bytes, Some(64 * MIB));
+        assert_eq!(read(&of_pid(Some("64"), None)).unwrap().target_bytes, Some(64 * MIB));
+        assert_eq!(read(&of_pid(None, None)).unwrap().target_bytes, None);
+        for (word, mb) in [("web", None), ("64", Some(64))] {
+            let told = read(&of_pid(Some(word), mb)).unwrap_err().to_string();
+            assert!(told.contains(word) && told.contains("--pid"), "{told}");
+        }
+    }
+
+    #[test]
+    fn no_proof_is_made_in_no_time() {
+        let args = TestMemoryArgs { timeout: Some(Duration::ZERO), ..Default::default() };
+        assert!(read(&args).unwrap_err().to_string().contains("--timeout"));
     }
 }

@@ -160,10 +160,13 @@ fn proof_commands_read_their_numbers() {
         panic!()
     };
     assert_eq!((args.container.as_deref(), args.mb), (Some("c"), Some(96)));
-    assert_eq!(args.strategy, ["random", "file"]);
+    assert_eq!(args.proving.strategy, ["random", "file"]);
     assert_eq!(args.timeout, Some(Duration::from_secs(5)));
     let Command::TestMemory(args) = line("test-memory --pid 7 96 --format json").command else { panic!() };
-    assert_eq!((args.container, args.mb, args.pid, args.format), (None, Some(96), Some(7), Format::Json));
+    assert_eq!(
+        (args.container, args.mb, args.proving.pid, args.format),
+        (None, Some(96), Some(7), Format::Json)
+    );
     let Command::Monitor(args) = line("monitor c 2.5 --interval 100ms").command else { panic!() };
     assert_eq!((args.seconds.as_deref(), args.interval), (Some("2.5"), Duration::from_millis(100)));
 }
