@@ -79,7 +79,7 @@ fn a_view_ends_with_its_container_and_says_so() {
     let [one, all] = views;
     assert_eq!([one, all].map(|view| view.wait(Duration::from_secs(5)).code), [0, 0]);
     let stopped = sandbox.rt(["monitor", &id]).ok();
-    assert!(stopped.stdout.contains("has ended"), "{stopped}");
+    assert!(stopped.stdout.contains("is stopped"), "{stopped}");
 }
 
 #[test]
@@ -203,6 +203,7 @@ fn wrong_words_are_wrong_usage() {
     ] {
         assert_eq!(sandbox.rt(["monitor"]).args(&args).run().code, 2, "{args:?}");
     }
+    sandbox.rt(["monitor", "--pid", "4194303", "0"]).run().fails_with("there is no process with pid 4194303");
     sandbox.rt(["monitor", "no-such-container"]).run().fails_with("no-such-container");
     sandbox.rt(["monitor", "--cgroup", "/nowhere"]).run().fails_with("/nowhere");
 }

@@ -10,14 +10,14 @@ use nix::unistd::Pid;
 
 use super::output;
 use super::proof_subject::{self, Named};
-use super::test_memory::columns;
+use super::test_memory::terminal_size;
 use crate::cli::{Global, MonitorArgs, MonitorFormat};
 use crate::exit::ExitStatus;
 use crate::log;
 use crate::monitor::{self, End, Known, MonitorError, Reading, Target};
 use crate::proof::Place;
 use crate::report::sparkline::Trend;
-use crate::report::{monitor as report, openmetrics};
+use crate::report::{monitor as report, monitor_table, openmetrics};
 use crate::runtime::{Status, Store};
 
 /// The terminal is drawn at most this often.
@@ -56,12 +56,13 @@ fn one(global: &Global, args: &MonitorArgs, time: Option<Duration>, mut view: Vi
         Some(Place::Process(pid)) => Some(Target::Process(pid)),
         Some(Place::Folder(dir)) => Some(Target::Folder(dir)),
     };
-    let end = match target {
-        None => End::Ended,
-        Some(target) => monitor::watch(&target, args.interval, time, &mut |reading| {
-            view.show(&[(subject.id.clone(), reading.clone())])
-        })?,
-    };
+    let Some(target) = target else { return view.end(&subject.id, End::Stopped) };
+    let mut seen = false;
+    let end = monitor::watch(&target, args.interval, time, &mut |reading| {
+        seen = true;
+        view.show(&[(subject.id.clone(), reading.clone())])
+    })?;
+    anyhow::ensure!(seen || args.pid.is_none(), "there is no process with {}", subject.id);
     view.end(&subject.id, end)
 }
 
@@ -166,11 +167,11 @@ impl View {
         }
         self.at = Some(Instant::now());
         let lines = if self.table {
-            report::table(readings, &self.trends)
+            monitor_table::table(readings, &self.trends, terminal_size())
         } else {
             readings.iter().map(|(id, reading)| report::live(reading, &self.trends[id])).collect()
         };
-        let text = report::redraw(&lines, self.drawn, columns());
+        let text = report::redraw(&lines, self.drawn, terminal_size().columns);
         self.drawn = lines.len();
         write(&text)
     }
@@ -179,7 +180,9 @@ impl View {
     fn end(&self, id: &str, end: End) -> anyhow::Result<()> {
         let text = match self.format {
             MonitorFormat::Text => report::ending(id, end),
-            MonitorFormat::Json => (end == End::Ended).then(|| "{\"ended\":true}\n".to_owned()),
+            MonitorFormat::Json => {
+                matches!(end, End::Ended | End::Stopped).then(|| "{\"ended\":true}\n".to_owned())
+            }
             MonitorFormat::Openmetrics => None,
         };
         super::print(&text.unwrap_or_default())

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 
 use super::proving::{self, Proving};
-use super::test_memory::columns;
+use super::test_memory::terminal_size;
 use crate::cli::{Format, Global, StressMemoryArgs};
 use crate::exit::ExitStatus;
 use crate::log;
@@ -90,7 +90,7 @@ impl View {
         }
         self.at = Some(Instant::now());
         let text = if self.terminal {
-            let text = report::block(snapshot, self.drawn.as_ref(), columns());
+            let text = report::block(snapshot, self.drawn.as_ref(), terminal_size().columns);
             self.drawn = Some(snapshot.clone());
             text
         } else {

@@ -11,6 +11,7 @@ use crate::exit::ExitStatus;
 use crate::log;
 use crate::proof::{self, Decision, Plan, Request, Sample, Strategy, Verdict};
 use crate::report::proof as report;
+use crate::report::screen::Size;
 use crate::sys::terminal::window_size;
 
 /// The terminal is drawn at most this often.
@@ -137,7 +138,7 @@ impl View {
             return;
         }
         self.drawn = Some(Instant::now());
-        let line = report::progress_line(sample, plan, columns());
+        let line = report::progress_line(sample, plan, terminal_size().columns);
         let _ = io::stdout().write_all(line.as_bytes()).and_then(|()| io::stdout().flush());
     }
 
@@ -149,11 +150,18 @@ impl View {
     }
 }
 
-/// The width of the terminal; else as the shell exports it, or the usual one.
-pub fn columns() -> usize {
-    let asked = window_size(io::stdout()).ok().map(|size| usize::from(size.columns));
-    let exported = || std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
-    asked.filter(|n| *n > 0).or_else(exported).filter(|n| *n >= 20).unwrap_or(80)
+/// The size of the terminal; else as the shell exports it, or the usual one.
+pub fn terminal_size() -> Size {
+    let asked = window_size(io::stdout()).ok();
+    let exported = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let or = |asked: Option<u16>, name: &str, least: usize, usual: usize| {
+        let asked = asked.map(usize::from).filter(|n| *n > 0);
+        asked.or_else(|| exported(name)).filter(|n| *n >= least).unwrap_or(usual)
+    };
+    Size {
+        columns: or(asked.map(|size| size.columns), "COLUMNS", 20, 80),
+        rows: or(asked.map(|size| size.rows), "LINES", 4, 24),
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
 use super::pace::{Pace, Wake};
@@ -73,6 +74,16 @@ impl Known {
     }
 }
 
+/// Eight descriptors a container: the usual soft limit of 1024 would do for some 120. Where the hard one is too low
+/// as well, the container that does not fit any more is named in the error.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
 fn has_gone(error: &CgroupError) -> bool {
     error.is_missing() || matches!(error, CgroupError::NoProcess { .. })
 }
@@ -84,6 +95,7 @@ pub fn watch_all(
     find: &mut Find<'_>,
     see: &mut See<'_>,
 ) -> Result<End, MonitorError> {
+    raise_descriptor_limit();
     let pace = Pace::new(interval, time)?;
     let mut known = Known::default();
     loop {

@@ -36,6 +36,8 @@ pub enum MonitorError {
 pub enum End {
     /// The container's init ended, or its cgroup is gone.
     Ended,
+    /// It had ended before the view began.
+    Stopped,
     TimeUp,
     /// SIGINT, SIGTERM or SIGHUP.
     Interrupted,
@@ -83,6 +85,10 @@ pub fn watch(
         }
         match pace.wait(&init)? {
             Wake::Ready(ended) if ended.contains(&true) => return Ok(End::Ended),
+            // A cgroup of v2 without the controller is accounted by one above, which stays.
+            Wake::Ready(_) if matches!(target, Target::Folder(dir) if !dir.is_dir()) => {
+                return Ok(End::Ended);
+            }
             Wake::Ready(_) => {}
             Wake::TimeUp => return Ok(End::TimeUp),
             Wake::Interrupted => return Ok(End::Interrupted),

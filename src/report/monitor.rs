@@ -1,6 +1,5 @@
 //! A reading in words: a line of its own for a pipe, or one that is drawn over the one before.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::Serialize;
@@ -44,7 +43,7 @@ fn limit(reading: &Reading) -> String {
     }
 }
 
-fn rate(bytes_per_second: i64) -> String {
+pub(super) fn rate(bytes_per_second: i64) -> String {
     let sign = if bytes_per_second < 0 { '-' } else { '+' };
     format!("{sign}{}/s", Mib(bytes_per_second.unsigned_abs()))
 }
@@ -69,53 +68,6 @@ pub fn json(id: &str, reading: &Reading) -> serde_json::Result<String> {
     serde_json::to_string(&Named { id, reading })
 }
 
-/// Titles of the table, and how wide its columns are; the last one takes what is left.
-const COLUMNS: [(&str, usize); 9] = [
-    ("CONTAINER", 20),
-    ("USAGE", 11),
-    ("LIMIT", 11),
-    ("%", 6),
-    ("WORKING SET", 12),
-    ("PEAK", 11),
-    ("OOM KILLS", 10),
-    ("PRESSURE", 9),
-    ("TREND", 0),
-];
-
-/// The readings as the lines of a table, titles included, in the order they come.
-#[must_use]
-pub fn table(readings: &[(String, Reading)], trends: &BTreeMap<String, Trend>) -> Vec<String> {
-    let titles = row(COLUMNS.map(|(title, _)| title.to_owned()));
-    let rows = readings.iter().map(|(id, reading)| {
-        let mib = |bytes: u64| Mib(bytes).to_string();
-        let own_pressure = reading.pressure.filter(|_| reading.pressure_scope == Some(PressureScope::Cgroup));
-        row([
-            id.clone(),
-            mib(reading.usage_bytes),
-            reading.limit_bytes.map_or_else(|| "unlimited".to_owned(), mib),
-            reading.percent.map_or_else(String::new, |percent| format!("{percent:.1}")),
-            mib(reading.working_set_bytes),
-            reading.peak_bytes.map_or_else(String::new, mib),
-            reading.oom_kills.to_string(),
-            own_pressure.map_or_else(String::new, |pressure| format!("{:.1} %", pressure.some_avg10)),
-            trends.get(id).map_or_else(String::new, |trend| trend.bars(reading.limit_bytes)),
-        ])
-    });
-    std::iter::once(titles).chain(rows).collect()
-}
-
-/// The first cell to the left, numbers to the right.
-fn row(cells: [String; 9]) -> String {
-    let mut text = String::new();
-    for (index, (cell, (_, width))) in cells.iter().zip(COLUMNS).enumerate() {
-        let _ = match index {
-            0 => write!(text, "{cell:<width$}"),
-            _ => write!(text, "  {cell:>width$}"),
-        };
-    }
-    text
-}
-
 /// Lines drawn over so many that were drawn before, each cut to the columns of the terminal.
 #[must_use]
 pub fn redraw(lines: &[String], before: usize, columns: usize) -> String {
@@ -132,6 +84,7 @@ pub fn redraw(lines: &[String], before: usize, columns: usize) -> String {
 pub fn ending(id: &str, end: End) -> Option<String> {
     match end {
         End::Ended => Some(format!("{id} has ended\n")),
+        End::Stopped => Some(format!("{id} is stopped\n")),
         End::TimeUp | End::Interrupted => None,
     }
 }
@@ -184,19 +137,6 @@ pub(crate) mod tests {
         let drawn = redraw(&lines, 2, 40);
         assert!(drawn.starts_with("\x1b[2A\r"));
         assert!(drawn.lines().all(|line| line.chars().count() <= 40 + 8), "{drawn:?}");
-    }
-
-    #[test]
-    fn a_table_has_a_row_each_and_no_limit_in_words() {
-        let unlimited = Reading { limit_bytes: None, percent: None, ..reading() };
-        let readings = [("db".to_owned(), unlimited), ("web".to_owned(), reading())];
-        let mut trends = BTreeMap::new();
-        let trend: &mut Trend = trends.entry("web".to_owned()).or_default();
-        [0, 64 * MIB, 128 * MIB].into_iter().for_each(|usage| trend.push(usage));
-        let lines = table(&readings, &trends);
-        assert_eq!(lines.len(), 3);
-        assert!(lines[1].starts_with("db ") && lines[1].contains("unlimited"), "{}", lines[1]);
-        assert!(lines[2].contains("25.0") && lines[2].ends_with("▁▄█"), "{}", lines[2]);
     }
 
     #[test]

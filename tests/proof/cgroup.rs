@@ -134,7 +134,11 @@ impl TestCgroup {
 
     /// A process that only sleeps: the container's init.
     pub fn sleeper(&mut self) -> Pid {
-        self.start("exec sleep 1000")
+        let pid = self.start("exec sleep 1000");
+        // What the shell used is given back when it has become sleep.
+        let comm = || fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        wait_until("the shell to become sleep", || comm().trim() == "sleep");
+        pid
     }
 
     /// A process that holds so many MiB; says its pid when it has them.
