@@ -14,7 +14,7 @@ CARGO_FLAGS = --locked --target $(TARGET)
 SUDO        = $(if $(filter 0,$(shell id -u)),,sudo -E)
 RUNNER      = $(if $(SUDO),env CARGO_TARGET_$(shell echo $(TARGET) | tr 'a-z-' 'A-Z_')_RUNNER="$(SUDO)")
 
-.PHONY: help deps build verify test test-unit endurance bench lint install clean
+.PHONY: help deps build verify test test-all test-unit matrix lab lab-clean endurance bench lint install clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-10s %s\n", $$1, $$2 }'
@@ -31,6 +31,19 @@ verify: build ## make a container, prove its memory limit, print the checklist
 test: ## all tests: unit, integration with real containers, and real engines
 	@scripts/deps build test
 	$(RUNNER) cargo test --no-fail-fast $(CARGO_FLAGS)
+
+matrix: ## integration tests in guests: cgroup v1, v2, v2 with systemd and newer engines, Debian's kernel with PSI (tests/lab)
+	@scripts/deps build test
+	$(SUDO) tests/lab/matrix v2-systemd v2 v1 v2-cloud
+
+test-all: test ## every integration test in every guest, also those that guests are too slow for (hours)
+	$(SUDO) tests/lab/matrix --all v2-systemd v2 v1 v2-cloud
+
+lab: ## run CMD in a throwaway Linux: make lab CMD='cat /proc/self/cgroup' [LAB_ARGS='--v1 --systemd']
+	@$(SUDO) tests/lab/lab $(LAB_ARGS) -- sh -c '$(CMD)'
+
+lab-clean: ## remove what the lab keeps between runs
+	@$(SUDO) tests/lab/lab --clean
 
 test-unit: deps ## the unit tests alone
 	cargo test --lib --bins $(CARGO_FLAGS)
