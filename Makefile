@@ -34,10 +34,10 @@ test: ## all tests: unit, integration with real containers, and real engines
 
 matrix: ## integration tests in guests: cgroup v1, v2, v2 with systemd and newer engines, Debian's kernel with PSI (tests/lab)
 	@scripts/deps build test
-	$(SUDO) tests/lab/matrix v2-systemd v2 v1 v2-cloud
+	$(SUDO) tests/lab/matrix v2-systemd v2 v1 v2-cloud v2-swap
 
 test-all: test ## every integration test in every guest, also those that guests are too slow for (hours)
-	$(SUDO) tests/lab/matrix --all v2-systemd v2 v1 v2-cloud
+	$(SUDO) tests/lab/matrix --all v2-systemd v2 v1 v2-cloud v2-swap
 
 lab: ## run CMD in a throwaway Linux: make lab CMD='cat /proc/self/cgroup' [LAB_ARGS='--v1 --systemd']
 	@$(SUDO) tests/lab/lab $(LAB_ARGS) -- sh -c '$(CMD)'

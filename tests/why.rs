@@ -239,7 +239,7 @@ fn kills_of_proofs_are_not_blamed_on_the_container() {
     let id = sandbox.start(&mut bundle, "proved");
     let proof = sandbox.rt(["test-memory", &id, "--strategy", "sequential", "--format", "json"]).ok().json();
     assert_eq!(proof["verdict"], "enforced");
-    sandbox.rt(["stress-memory", &id, "100", "1"]).ok();
+    sandbox.rt(["stress-memory", &id, "100", "3"]).ok();
     sandbox.rt(["kill", &id, "TERM"]).ok();
     sandbox.rt(["kill", &id, "KILL"]).run();
     sandbox.wait_for_status(&id, "stopped");

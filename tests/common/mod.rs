@@ -22,7 +22,7 @@ pub use sandbox::Sandbox;
 use std::time::{Duration, Instant};
 
 /// How long anything may take that ends by itself. Generous: machines of CI are slow, and a hang is the only other outcome.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Asks again until `condition` holds; panics with `what` after [`PATIENCE`].
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
