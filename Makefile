@@ -10,6 +10,8 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 TARGET      = $(shell rustc -vV | sed -n 's/^host: //p')
 RT          = target/$(TARGET)/release/rt
 CARGO_FLAGS = --locked --target $(TARGET)
+# Guests of tests/lab in which tests run, the slowest first.
+GUESTS      = v2 v1 v2-systemd v2-cloud v2-systemd-cloud v1-systemd hybrid-systemd v2-swap
 # Containers need root; only what needs it is run as root.
 SUDO        = $(if $(filter 0,$(shell id -u)),,sudo -E)
 RUNNER      = $(if $(SUDO),env CARGO_TARGET_$(shell echo $(TARGET) | tr 'a-z-' 'A-Z_')_RUNNER="$(SUDO)")
@@ -34,10 +36,10 @@ test: ## all tests: unit, integration with real containers, and real engines
 
 matrix: ## integration tests in guests: cgroup v1, v2, v2 with systemd and newer engines, Debian's kernel with PSI (tests/lab)
 	@scripts/deps build test
-	$(SUDO) tests/lab/matrix v2-systemd v2 v1 v2-cloud v2-swap
+	$(SUDO) tests/lab/matrix $(GUESTS)
 
 test-all: test ## every integration test in every guest, also those that guests are too slow for (hours)
-	$(SUDO) tests/lab/matrix --all v2-systemd v2 v1 v2-cloud v2-swap
+	$(SUDO) tests/lab/matrix --all $(GUESTS)
 
 lab: ## run CMD in a throwaway Linux: make lab CMD='cat /proc/self/cgroup' [LAB_ARGS='--v1 --systemd']
 	@$(SUDO) tests/lab/lab $(LAB_ARGS) -- sh -c '$(CMD)'

@@ -50,7 +50,7 @@ fn start(container: &mut Container, args: &RestoreArgs) -> anyhow::Result<Option
         bail!("cannot use console socket if rt will not detach or allocate tty");
     }
     let mut cgroup = container.cgroup().clone();
-    cgroup.create(container.asked_resources())?;
+    cgroup.create(container.asked_resources(), container.annotations())?;
     let binds = cgroup_binds(&spec, &cgroup);
     let (bundle, rootfs) = (container.bundle().to_owned(), container.rootfs().to_owned());
     let (scratch, state) = (container.directory().to_owned(), container.oci_state());

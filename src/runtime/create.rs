@@ -269,7 +269,8 @@ fn limit(store: &Store, container: &mut Container, spec: &Spec) -> Result<Option
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let held_back = held_back(container.cgroup(), spec);
     let resources = held_back.as_ref().map(|(rest, _)| rest).or(resources);
-    container.record_mut().cgroup.create(resources).map_err(RuntimeError::start)?;
+    let record = container.record_mut();
+    record.cgroup.create(resources, &record.annotations).map_err(RuntimeError::start)?;
     if container.cgroup().was_preexisting() {
         container.record_mut().baseline = receipts::baseline(container);
     }

@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, openat};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fstat, stat};
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
@@ -111,7 +111,14 @@ fn overlay(scratch: &Path) -> io::Result<OwnedFd> {
         return Err(io::Error::from(io::ErrorKind::NotFound));
     };
     let root = sys::seal::read_only_overlay(folder, scratch)?;
-    Ok(openat(&root, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?)
+    let view = openat(&root, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    // A layer has no mounts: of a binary that is bind-mounted it shows what lies below.
+    let (seen, own) = (fstat(&view)?, stat(SELF)?);
+    if (seen.st_ino, seen.st_size, seen.st_mtime) == (own.st_ino, own.st_size, own.st_mtime) {
+        Ok(view)
+    } else {
+        Err(io::Error::other("it is a mount of its own"))
+    }
 }
 
 fn sealed_copy(mut binary: File) -> io::Result<OwnedFd> {

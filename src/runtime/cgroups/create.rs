@@ -1,5 +1,6 @@
 //! Making the directories, refusing somebody else's cgroup, and writing every limit before anything runs in it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -7,22 +8,30 @@ use nix::errno::Errno;
 use oci_spec::runtime::LinuxResources;
 
 use super::limits::{self, Moment};
-use super::{Cgroup, CgroupError, Hierarchy, Result, Version, cpuset, devices, freezer, knob, members};
+use super::{
+    Cgroup, CgroupError, Hierarchy, Pending, Result, Version, cpuset, devices, freezer, knob, members,
+    systemd,
+};
 
 impl Cgroup {
     /// Makes the cgroup in every hierarchy and writes all limits. On failure, what was made is removed.
     ///
     /// Without root, and when neither a path nor limits were asked for, hierarchies that deny permission are left
     /// out, as in runc; a limit that needs one of those is an error. With systemd only the checks are done here:
-    /// the unit and its limits come with [`Cgroup::join`].
-    pub fn create(&mut self, resources: Option<&LinuxResources>) -> Result<()> {
+    /// the unit, its limits and the properties that `annotations` ask for come with [`Cgroup::join`].
+    pub fn create(
+        &mut self,
+        resources: Option<&LinuxResources>,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<()> {
         let none = LinuxResources::default();
         let resources = resources.unwrap_or(&none);
         limits::check(self.version, resources)?;
         devices::check(resources)?;
         if self.unit.is_some() {
             self.refuse_foreign(&vec![false; self.hierarchies.len()])?;
-            self.pending = Some(Box::new(resources.clone()));
+            let properties = systemd::from_annotations(annotations)?;
+            self.pending = Some(Box::new(Pending { resources: resources.clone(), properties }));
             return Ok(());
         }
         let result = self.make_and_limit(resources);

@@ -41,6 +41,9 @@ pub enum CgroupError {
     #[error("systemd unit {unit}: {reason}")]
     Systemd { unit: String, reason: String },
 
+    #[error("annotation {key}={text} value parse error: {reason}")]
+    Annotation { key: String, text: String, reason: String },
+
     #[error("unable to apply cgroup configuration: {0}")]
     Apply(Box<CgroupError>),
     #[error("container's cgroup is not empty: {0} process(es) found")]

@@ -14,16 +14,17 @@ use oci_spec::runtime::LinuxResources;
 
 use super::layout::Own;
 use super::limits::{self, Moment};
-use super::{Cgroup, CgroupError, Hierarchy, Result, Version, knob, systemd};
+use super::{Cgroup, CgroupError, Hierarchy, Pending, Result, Version, knob, systemd};
 
 impl Cgroup {
     /// Moves `pid` (0: the caller) into the cgroup in every hierarchy. With systemd it first starts the unit with
-    /// this process in it (so `pid` must be a real one then) and writes the limits given to `create`.
+    /// this process and the limits given to `create` in it (so `pid` must be a real one then).
     pub fn join(&self, pid: Pid) -> Result<()> {
         if let Some(unit) = &self.unit {
-            systemd::start(unit, self, pid)?;
-            let resources = self.pending.as_deref().cloned().unwrap_or_default();
-            return self.complete_unit(&resources, pid);
+            let none = Pending { resources: LinuxResources::default(), properties: Vec::new() };
+            let pending = self.pending.as_deref().unwrap_or(&none);
+            systemd::start(unit, self, pid, &pending.resources, &pending.properties)?;
+            return self.complete_unit(&pending.resources, pid);
         }
         for hierarchy in &self.hierarchies {
             self.enter(hierarchy, &hierarchy.dir, pid)

@@ -1,5 +1,6 @@
 //! Tests on the host's real cgroups. They need root and skip without it (or without the layout they are about).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
@@ -79,7 +80,7 @@ impl Lab {
 
     fn create(&mut self, resources: &str) -> super::Result<()> {
         let resources: LinuxResources = serde_json::from_str(resources).unwrap();
-        self.cgroup.create(Some(&resources))
+        self.cgroup.create(Some(&resources), &BTreeMap::new())
     }
 
     fn run(&mut self, command: &mut Command) -> Pid {
@@ -176,15 +177,15 @@ fn somebody_elses_cgroup_is_refused() {
     let Some(mut lab) = Lab::v1("foreign") else { return };
     lab.create("{}").unwrap();
     let mut second = lab.cgroup.clone();
-    second.create(None).unwrap();
+    second.create(None, &BTreeMap::new()).unwrap();
     assert!(second.was_preexisting() && !lab.cgroup.was_preexisting());
     lab.sleeper();
-    let error = second.create(None).unwrap_err();
+    let error = second.create(None, &BTreeMap::new()).unwrap_err();
     assert_eq!(error.to_string(), "container's cgroup is not empty: 1 process(es) found");
     lab.cgroup.signal_all(libc::SIGKILL).unwrap();
     lab.wait();
     lab.cgroup.freeze().unwrap();
-    let error = second.create(None).unwrap_err();
+    let error = second.create(None, &BTreeMap::new()).unwrap_err();
     assert_eq!(error.to_string(), "container's cgroup unexpectedly frozen");
 }
 
@@ -300,7 +301,7 @@ fn v2_device_filter_denies_and_is_replaced() {
         {"allow":true,"type":"c","major":1,"minor":11,"access":"r"},
         {"allow":true,"type":"c","major":1,"minor":11,"access":"w"}]}"#;
     let mut again = lab.cgroup.clone();
-    again.create(Some(&serde_json::from_str(allow).unwrap())).unwrap();
+    again.create(Some(&serde_json::from_str(allow).unwrap()), &BTreeMap::new()).unwrap();
     assert!(read("/dev/kmsg"));
 }
 

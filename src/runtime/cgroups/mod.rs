@@ -1,7 +1,7 @@
 //! Writing side of cgroups: plan, create, limit, join, freeze, update, delete.
 //!
-//! On cgroup v2 and with systemd, limits are written through libcgroups' managers, corrected in [`limits`] where
-//! the crate is wrong. On v1 they are written here: the reasons are on top of `limits/v1.rs`.
+//! On cgroup v2, limits are written through libcgroups' manager, corrected in [`limits`] where the crate is wrong. On
+//! v1 they are written here, and systemd is talked to here: the reasons are on top of `limits/v1.rs` and `systemd`.
 //! Paths, creating, joining, the hybrid layout, freezing, deletion and statistics are this module's own.
 
 mod cpuset;
@@ -95,7 +95,14 @@ pub struct Cgroup {
     made: Vec<PathBuf>,
     /// With systemd, the unit (and so the cgroup) exists only once it has a process: limits wait for `join`.
     #[serde(skip)]
-    pending: Option<Box<LinuxResources>>,
+    pending: Option<Box<Pending>>,
+}
+
+/// What a systemd unit is started with.
+#[derive(Debug, Clone)]
+struct Pending {
+    resources: LinuxResources,
+    properties: Vec<systemd::Property>,
 }
 
 impl Cgroup {

@@ -17,7 +17,7 @@ impl Cgroup {
         let host = Host::detect(&own)?;
         let wish = Wish { path: cgroups_path.filter(|path| !path.as_os_str().is_empty()), id, rootless };
         if systemd {
-            if !libcgroups::systemd::booted() {
+            if !systemd::booted() {
                 return Err(CgroupError::NoSystemd);
             }
             return wish.plan_unit(host, &own);

@@ -67,6 +67,18 @@ fn target(asked: &[LinuxDeviceCgroup]) -> Result<Rules> {
     Ok(rules)
 }
 
+/// What is allowed where the rest is denied, as systemd writes it: `/dev/char/1:3` or `char-*`, and `rwm`. `None`: nothing
+/// is denied.
+pub(super) fn allowed(resources: &LinuxResources) -> Result<Option<Vec<(String, String)>>> {
+    let target = target(resources.devices().as_deref().unwrap_or_default())?;
+    if target.default_allow {
+        // systemd has no words for "all but"; the filter of cgroupfs denies the rest.
+        return Ok(None);
+    }
+    let groups = std::fs::read_to_string("/proc/devices").unwrap_or_default();
+    Ok(Some(target.exceptions().flat_map(|rule| rule.for_systemd(&groups)).collect()))
+}
+
 /// Whether this process is in a user namespace of its own: the initial one maps all ids to themselves.
 fn in_user_namespace() -> bool {
     let Ok(map) = std::fs::read_to_string(Path::new("/proc/self/uid_map")) else { return false };

@@ -102,6 +102,22 @@ impl Rule {
         Ok(Self { device: Some(device), access: Access::parse(access), allow })
     }
 
+    /// The rule as pairs of systemd's `DeviceAllow`; `groups` is `/proc/devices`. A major number without a minor one is
+    /// a driver's name there, and nothing where no driver has it.
+    pub(super) fn for_systemd(self, groups: &str) -> Vec<(String, String)> {
+        let Some(Device { major, minor, block }) = self.device else { return Vec::new() };
+        let kind = if block { "block" } else { "char" };
+        let path = match (major, minor) {
+            (Some(major), Some(minor)) => vec![format!("/dev/{kind}/{major}:{minor}")],
+            (Some(major), None) => {
+                drivers(groups, block, major).map(|name| format!("{kind}-{name}")).collect()
+            }
+            // A minor number of any driver cannot be said; it is allowed for all, and cgroupfs denies the rest.
+            (None, _) => vec![format!("{kind}-*")],
+        };
+        path.into_iter().map(|path| (path, self.access.to_string())).collect()
+    }
+
     /// The rule as the crate takes it.
     pub(super) fn to_spec(self) -> LinuxDeviceCgroup {
         let mut spec = LinuxDeviceCgroup::default();
@@ -114,6 +130,16 @@ impl Rule {
         }
         spec
     }
+}
+
+/// The names that `/proc/devices` has for a major number.
+fn drivers(groups: &str, block: bool, major: u32) -> impl Iterator<Item = &str> {
+    let (characters, blocks) = groups.split_once("Block devices:").unwrap_or((groups, ""));
+    let lines = if block { blocks } else { characters }.lines();
+    lines.filter_map(move |line| {
+        let (number, name) = line.trim().split_once(' ')?;
+        (number.parse() == Ok(major)).then_some(name)
+    })
 }
 
 /// -1 means any, like no number at all.

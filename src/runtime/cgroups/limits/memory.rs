@@ -72,7 +72,10 @@ fn write_v1_limit(dir: &Path, limit: i64) -> Result<()> {
 
 /// v2's memory.swap.max, from the spec's limits: `None` leaves it, -1 is no limit. An update may give the swap
 /// limit alone; then `current` is the memory limit in force (-1: none).
-pub(super) fn swap_v2(memory: &LinuxMemory, current: impl FnOnce() -> Option<i64>) -> Result<Option<i64>> {
+pub(in crate::runtime::cgroups) fn swap_v2(
+    memory: &LinuxMemory,
+    current: impl FnOnce() -> Option<i64>,
+) -> Result<Option<i64>> {
     let invalid = |text: String| Err(CgroupError::InvalidLimit(text));
     match (given(memory.limit()), given(memory.swap())) {
         (Some(-1), None) => Ok(Some(-1)),

@@ -51,8 +51,9 @@ pub(super) fn write(cgroup: &Cgroup, resources: &LinuxResources, moment: Moment)
     {
         tracing::warn!("Kernel memory settings are ignored and will be removed");
     }
-    if let Some(unit) = &cgroup.unit {
-        systemd::set_properties(unit, cgroup, resources)?;
+    // A unit is started with its limits.
+    if let Some(unit) = cgroup.unit.as_ref().filter(|_| moment == Moment::Update) {
+        systemd::update(unit, cgroup, resources)?;
     }
     match cgroup.version {
         Version::V2 => v2::write(cgroup, resources, moment)?,
