@@ -16,5 +16,6 @@ pub mod receipt;
 pub mod report;
 pub mod runtime;
 pub mod sys;
+pub mod systemd;
 pub mod units;
 pub mod verify;

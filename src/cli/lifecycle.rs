@@ -42,6 +42,9 @@ pub struct CreateArgs {
     /// pass N additional file descriptors to the container (stdio + $LISTEN_FDS + N in total)
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
+    /// a limit that this user may not set: 'require' fails, 'ignore' makes the container without it and warns
+    #[arg(long, value_name = "WHAT", default_value = "require", hide_possible_values = true)]
+    pub rootless_cgroup: RootlessCgroup,
     /// memory limit of the container in place of the one in config.json: MiB as in 128, a size as in 128M or
     /// 1g, or max; without any config.json the container is made from nothing
     #[arg(long, value_name = "SIZE")]
@@ -49,6 +52,16 @@ pub struct CreateArgs {
     /// CPU time of the container in place of the limit in config.json: percent of one CPU as in 25, or max
     #[arg(long, value_name = "PERCENT")]
     pub cpu: Option<String>,
+}
+
+/// What to do without permission for a limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum RootlessCgroup {
+    /// Fail.
+    #[default]
+    Require,
+    /// Warn, and make the container without the limit.
+    Ignore,
 }
 
 /// Arguments of `run`.

@@ -24,8 +24,8 @@ pub use exec::ExecArgs;
 pub use help::{page, program_name};
 pub use hook::HookArgs;
 pub use lifecycle::{
-    ContainerArgs, CreateArgs, DeleteArgs, EventsArgs, KillArgs, ListArgs, ListFormat, PsArgs, RunArgs,
-    SpecArgs,
+    ContainerArgs, CreateArgs, DeleteArgs, EventsArgs, KillArgs, ListArgs, ListFormat, PsArgs,
+    RootlessCgroup, RunArgs, SpecArgs,
 };
 pub use parse::{Stop, parse};
 pub use proof::{

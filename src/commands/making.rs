@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
-use crate::cli::{CreateArgs, Global};
+use crate::cli::{CreateArgs, Global, RootlessCgroup};
 use crate::log::Hint;
+use crate::runtime::cgroups::OnDenied;
 use crate::runtime::create::{CreateRequest, Source, create};
 use crate::runtime::foreground::Foreground;
 use crate::runtime::node::Node;
 use crate::runtime::process::descriptors::Passed;
-use crate::runtime::{Container, Launched, Store, connect, seal};
+use crate::runtime::{Container, Launched, RuntimeError, Store, connect, seal};
 use crate::units::{CpuShare, Ram};
 
 /// A container that waits to be started.
@@ -60,10 +61,14 @@ pub fn make(global: &Global, args: &CreateArgs, detach: bool, subreaper: bool) -
         pid_file: pid_file.as_deref(),
         no_pivot: args.no_pivot,
         no_new_keyring: args.no_new_keyring,
+        on_denied: match args.rootless_cgroup {
+            RootlessCgroup::Require => OnDenied::Refuse,
+            RootlessCgroup::Ignore => OnDenied::Warn,
+        },
         passed,
         node: &node,
     };
-    let (mut container, launched) = create(&store, source, &request)?;
+    let (mut container, launched) = create(&store, source, &request).map_err(with_remedy)?;
     if let Some(foreground) = &mut foreground
         && let Err(error) = foreground.attach()
     {
@@ -73,15 +78,25 @@ pub fn make(global: &Global, args: &CreateArgs, detach: bool, subreaper: bool) -
     Ok(Made { container, launched, foreground })
 }
 
-fn with_hint(error: crate::runtime::RuntimeError, args: &CreateArgs) -> anyhow::Error {
+fn with_hint(error: RuntimeError, args: &CreateArgs) -> anyhow::Error {
     let nothing_named = args.bundle.is_none();
-    let missing = matches!(error, crate::runtime::RuntimeError::NoConfig(_));
+    let missing = matches!(error, RuntimeError::NoConfig(_));
     let error = anyhow::Error::from(error);
     if missing && nothing_named {
         let hint = "name a bundle with --bundle, or make a container from nothing with --ram=128 --cpu=25";
         return error.context(Hint(hint.to_owned()));
     }
     error
+}
+
+/// A user who lacks permission is told how to get it, or to do without.
+fn with_remedy(error: RuntimeError) -> anyhow::Error {
+    let remedy = match &error {
+        RuntimeError::NotDelegated { remedy: Some(remedy), .. } => remedy.clone(),
+        RuntimeError::NotDelegated { remedy: None, .. } => "--rootless-cgroup=ignore does without".to_owned(),
+        _ => return error.into(),
+    };
+    anyhow::Error::from(error).context(Hint(remedy))
 }
 
 fn limits(args: &CreateArgs) -> anyhow::Result<(Option<Ram>, Option<CpuShare>)> {

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use nix::unistd::{Pid, geteuid};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process, Spec};
 
-use super::cgroups::{Cgroup, Version};
+use super::cgroups::{Cgroup, OnDenied, Version};
 use super::container::{Container, SECCOMP};
 use super::error::{Result, RuntimeError};
 use super::gate::Gate;
@@ -41,6 +41,8 @@ pub struct CreateRequest<'a> {
     pub pid_file: Option<&'a Path>,
     pub no_pivot: bool,
     pub no_new_keyring: bool,
+    /// About limits that this user may not set.
+    pub on_denied: OnDenied,
     pub passed: Passed,
     /// What the administrator wants proved.
     pub node: &'a Node,
@@ -99,7 +101,7 @@ pub fn create(store: &Store, source: Source, request: &CreateRequest<'_>) -> Res
         validate_made(&mut container, &spec, request, rootless)?;
     }
     proofs::arrange(&mut spec, &proofs, store.root());
-    let filter = match limit(store, &mut container, &spec) {
+    let filter = match limit(store, &mut container, &spec, request.on_denied) {
         Ok(filter) => filter,
         Err(error) => {
             // Nothing runs, and the cgroup may be somebody else's.
@@ -263,13 +265,23 @@ fn record_of(
 }
 
 /// Everything that needs no process: the filter, what exec will need, and the cgroup with its limits.
-fn limit(store: &Store, container: &mut Container, spec: &Spec) -> Result<Option<Filter>> {
+fn limit(
+    store: &Store,
+    container: &mut Container,
+    spec: &Spec,
+    on_denied: OnDenied,
+) -> Result<Option<Filter>> {
     let filter = compile_filter(store, spec)?;
     save_for_exec(container.directory(), spec, filter.as_ref())?;
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let held_back = held_back(container.cgroup(), spec);
     let resources = held_back.as_ref().map(|(rest, _)| rest).or(resources);
     let record = container.record_mut();
+    let settled = match resources {
+        Some(resources) => record.cgroup.settle(resources, on_denied).map_err(RuntimeError::limit)?,
+        None => None,
+    };
+    let resources = settled.as_ref().or(resources);
     record.cgroup.create(resources, &record.annotations).map_err(RuntimeError::start)?;
     if container.cgroup().was_preexisting() {
         container.record_mut().baseline = receipts::baseline(container);

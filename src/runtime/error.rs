@@ -53,6 +53,9 @@ pub enum RuntimeError {
     /// The container's process could not be made; its own words, or what became of it.
     #[error("unable to start container process: {0}")]
     Start(String),
+    /// A limit that this user may not set; what would change that.
+    #[error("unable to start container process: {text}")]
+    NotDelegated { text: String, remedy: Option<String> },
     /// `delete` of a container that is not stopped.
     #[error("cannot delete container {id} that is not stopped: {status}")]
     NotStopped { id: String, status: String },
@@ -73,6 +76,15 @@ impl RuntimeError {
     }
 
     /// For `map_err` while the container's process is made.
+    pub fn limit(error: CgroupError) -> Self {
+        let text = error.to_string();
+        match error {
+            CgroupError::NotDelegated(denied) => Self::NotDelegated { text, remedy: denied.remedy },
+            _ => Self::Start(text),
+        }
+    }
+
+    /// For `map_err` where init is made or started.
     pub fn start(error: impl std::fmt::Display) -> Self {
         Self::Start(error.to_string())
     }

@@ -28,6 +28,7 @@ impl Cgroup {
         let resources = resources.unwrap_or(&none);
         limits::check(self.version, resources)?;
         devices::check(resources)?;
+        self.limited = limits::any_asked(resources);
         if self.unit.is_some() {
             self.refuse_foreign(&vec![false; self.hierarchies.len()])?;
             let properties = systemd::from_annotations(annotations)?;

@@ -51,6 +51,8 @@ pub enum CgroupError {
     #[error("container's cgroup unexpectedly frozen")]
     UnexpectedlyFrozen,
     #[error("rootless needs no limits + no cgrouppath when no permission is granted for cgroups: {0}")]
+    NotDelegated(Box<super::Denied>),
+    #[error("rootless needs no limits + no cgrouppath when no permission is granted for cgroups: {0}")]
     RootlessLimits(Box<CgroupError>),
     #[error("cannot enter cgroupv2 {:?} with domain controllers -- it is in {state}", path)]
     NotDomain { path: PathBuf, state: String },

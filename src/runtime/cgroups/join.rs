@@ -1,9 +1,6 @@
 //! Putting a process into the cgroup: init into all of it, an exec'd process also into a sub-cgroup.
 
 use std::borrow::Cow;
-use std::fs::OpenOptions;
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -27,8 +24,13 @@ impl Cgroup {
             return self.complete_unit(&pending.resources, pid);
         }
         for hierarchy in &self.hierarchies {
-            self.enter(hierarchy, &hierarchy.dir, pid)
-                .map_err(|error| CgroupError::Apply(Box::new(error)))?;
+            match self.enter(hierarchy, &hierarchy.dir, pid) {
+                // Nothing was asked for that would not hold.
+                Err(error) if self.rootless && !self.explicit && !self.limited && error.is_permission() => {
+                    tracing::debug!("{error}");
+                }
+                result => result.map_err(|error| CgroupError::Apply(Box::new(error)))?,
+            }
         }
         Ok(())
     }
@@ -65,35 +67,16 @@ impl Cgroup {
                 tracing::debug!("{error}; joining the cgroup of init, {}", dir.display());
                 match write_procs(&dir, pid) {
                     Ok(()) => continue,
-                    Err(_) if self.rootless => continue,
-                    Err(error) => return Err(failed(error)),
+                    Err(error) if !self.rootless => return Err(failed(error)),
+                    Err(_) => {}
                 }
             }
             if !self.rootless {
                 return Err(failed(error));
             }
+            tracing::warn!("the container's limits do not hold for process {pid}: {error}");
         }
         Ok(())
-    }
-
-    /// The v2 directory for `clone3` with CLONE_INTO_CGROUP, which is cheaper than moving a process and charges all
-    /// its memory to the cgroup; `None` on v1. Falls back to init's directory as [`Cgroup::join_sub`] does, but
-    /// only for a directory that is gone: EBUSY shows at `clone3`.
-    pub fn dir_fd(&self, sub: &SubCgroups, init: Option<Pid>) -> Result<Option<OwnedFd>> {
-        if self.version != Version::V2 {
-            return Ok(None);
-        }
-        let targets = sub.targets(self)?;
-        let Some((hierarchy, dir)) = targets.first() else { return Ok(None) };
-        let fallback = || init.filter(|_| !sub.is_asked()).and_then(|init| init_dir(&hierarchy.mount, init));
-        match open_dir(dir) {
-            Ok(fd) => Ok(Some(fd)),
-            Err(error) => match fallback() {
-                Some(dir) => open_dir(&dir).map(Some),
-                None if self.rootless => Ok(None),
-                None => Err(error),
-            },
-        }
     }
 
     /// One hierarchy; what may fail without harm is only logged.
@@ -103,10 +86,6 @@ impl Cgroup {
                 tracing::debug!("{error}");
                 // A sub-cgroup that is not there was somebody's wish, not a part that may be missing.
                 if dir == hierarchy.dir { Ok(()) } else { Err(error) }
-            }
-            Err(error) if self.rootless && !self.explicit && error.is_permission() => {
-                tracing::debug!("{error}");
-                Ok(())
             }
             result => result,
         }
@@ -200,6 +179,17 @@ fn write_procs(dir: &Path, pid: Pid) -> Result<()> {
                 sleep(Duration::from_millis(30));
                 attempt += 1;
             }
+            // A user's process outside of what was delegated: the user's systemd may move it.
+            Err(error) if error.is_permission() && pid.as_raw() > 0 => {
+                return match crate::systemd::attach(dir, pid) {
+                    Some(Ok(())) => Ok(()),
+                    Some(Err(refused)) => {
+                        tracing::debug!("{refused}");
+                        Err(error)
+                    }
+                    None => Err(error),
+                };
+            }
             result => return result,
         }
     }
@@ -210,15 +200,6 @@ fn init_dir(mount: &Path, init: Pid) -> Option<PathBuf> {
     let text = std::fs::read(format!("/proc/{init}/cgroup")).ok()?;
     let own = Own::parse(&text);
     own.path("").map(|path| mount.join(path.strip_prefix("/").unwrap_or(path)))
-}
-
-fn open_dir(dir: &Path) -> Result<OwnedFd> {
-    OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
-        .open(dir)
-        .map(OwnedFd::from)
-        .map_err(|error| CgroupError::Open { path: dir.to_path_buf(), error })
 }
 
 #[cfg(test)]

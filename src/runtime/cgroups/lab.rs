@@ -26,6 +26,7 @@ pub(super) fn fixture(version: Version, hierarchies: Vec<Hierarchy>) -> Cgroup {
         rootless: false,
         explicit: true,
         preexisting: false,
+        limited: false,
         made: Vec::new(),
         pending: None,
     }

@@ -306,18 +306,15 @@ fn v2_device_filter_denies_and_is_replaced() {
 }
 
 #[test]
-fn v2_directory_is_offered_for_clone_and_falls_back_to_inits() {
-    let Some(mut lab) = Lab::v2("dirfd") else { return };
+fn a_process_for_a_v2_cgroup_that_is_gone_goes_where_init_is() {
+    let Some(mut lab) = Lab::v2("gone") else { return };
     lab.create("{}").unwrap();
     let init = lab.sleeper();
     let none = SubCgroups::default();
-    assert!(lab.cgroup.dir_fd(&none, None).unwrap().is_some());
-    let missing = SubCgroups::parse(&["nonexistent".to_owned()]).unwrap();
-    assert!(lab.cgroup.dir_fd(&missing, Some(init)).unwrap_err().to_string().contains("no such file"));
-    // A cgroup that is gone: its processes are where init is now.
     let mut moved = lab.cgroup.clone();
     moved.hierarchies[0].dir.set_file_name("rt-test-gone");
-    assert!(moved.dir_fd(&none, Some(init)).unwrap().is_some());
+    let missing = SubCgroups::parse(&["nonexistent".to_owned()]).unwrap();
+    assert!(moved.join_sub(init, &missing, Some(init)).unwrap_err().to_string().contains("no such file"));
     let other = lab.sleeper();
     moved.join_sub(other, &none, Some(init)).unwrap();
     assert_eq!(lab.cgroup.pids(false).unwrap().len(), 2);

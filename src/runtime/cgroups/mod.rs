@@ -6,6 +6,7 @@
 
 mod cpuset;
 mod create;
+mod delegation;
 mod devices;
 mod error;
 mod freezer;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
+pub use delegation::{Denied, OnDenied};
 pub use error::CgroupError;
 pub use join::SubCgroups;
 pub use oom::{OomEvent, OomWatch};
@@ -39,6 +41,7 @@ pub use stats::Stats;
 pub use systemd::Unit;
 
 use crate::cgroup::{MemoryCgroup, Version as ReadVersion};
+use crate::systemd::Property;
 
 type Result<T> = std::result::Result<T, CgroupError>;
 
@@ -90,6 +93,9 @@ pub struct Cgroup {
     /// The spec named a path: then a missing permission is an error even without root.
     explicit: bool,
     preexisting: bool,
+    /// `create` was given limits.
+    #[serde(skip)]
+    limited: bool,
     /// Directories made by `create`, for undoing it.
     #[serde(skip)]
     made: Vec<PathBuf>,
@@ -102,7 +108,7 @@ pub struct Cgroup {
 #[derive(Debug, Clone)]
 struct Pending {
     resources: LinuxResources,
-    properties: Vec<systemd::Property>,
+    properties: Vec<Property>,
 }
 
 impl Cgroup {

@@ -17,7 +17,7 @@ impl Cgroup {
         let host = Host::detect(&own)?;
         let wish = Wish { path: cgroups_path.filter(|path| !path.as_os_str().is_empty()), id, rootless };
         if systemd {
-            if !systemd::booted() {
+            if !crate::systemd::booted() {
                 return Err(CgroupError::NoSystemd);
             }
             return wish.plan_unit(host, &own);
@@ -107,6 +107,7 @@ impl Wish<'_> {
             rootless: self.rootless,
             explicit: self.path.is_some(),
             preexisting: false,
+            limited: false,
             made: Vec::new(),
             pending: None,
         }

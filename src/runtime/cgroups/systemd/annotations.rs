@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::super::{CgroupError, Result};
-use super::wire::{Basic, Property, Value};
+use crate::systemd::{Basic, Property, Value};
 
 const PREFIX: &str = "org.systemd.property.";
 

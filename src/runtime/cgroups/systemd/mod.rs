@@ -11,9 +11,7 @@
 //! alone, which `Delegate=` leaves in peace.
 
 mod annotations;
-mod bus;
 mod properties;
-mod wire;
 
 use std::path::{Path, PathBuf};
 
@@ -22,11 +20,9 @@ use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 pub(super) use annotations::from_annotations;
-pub(super) use wire::Property;
 
-use self::bus::{BusError, Manager};
-use self::wire::{Basic, Value};
 use super::{Cgroup, CgroupError, Result, Version};
+use crate::systemd::{Basic, Manager, ManagerError, Property, Value, booted};
 
 /// A systemd unit, from the spec's `slice:prefix:name`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,12 +115,7 @@ pub(super) fn user_manager(own: Option<&Path>) -> PathBuf {
     }
 }
 
-/// Whether systemd manages this machine (sd_booted(3)).
-pub(super) fn booted() -> bool {
-    std::fs::symlink_metadata("/run/systemd/system").is_ok_and(|found| found.is_dir())
-}
-
-fn failed(unit: &Unit) -> impl Fn(BusError) -> CgroupError {
+fn failed(unit: &Unit) -> impl Fn(ManagerError) -> CgroupError {
     let unit = unit.unit_name();
     move |error| CgroupError::Systemd { unit: unit.clone(), reason: error.to_string() }
 }

@@ -8,7 +8,7 @@ use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
 use super::super::limits::memory::{given, swap_v2};
 use super::super::{Cgroup, CgroupError, Result, cpuset, devices, knob};
-use super::wire::{Basic, Property, Value};
+use crate::systemd::{Basic, Property, Value};
 
 /// What systemd takes for "no limit".
 const INFINITY: u64 = u64::MAX;

@@ -6,6 +6,8 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::unistd::Pid;
+
 use super::wire::{Body, Call, HEAD, Property, Received, rest_of};
 
 /// runc's patience with a job.
@@ -16,7 +18,7 @@ const BUS: &str = "org.freedesktop.DBus";
 
 /// Why a call did not succeed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BusError {
+pub enum ManagerError {
     #[error("cannot reach systemd at {at}: {error}")]
     Connect { at: String, error: io::Error },
     #[error("{member}: {error}")]
@@ -28,15 +30,17 @@ pub(super) enum BusError {
     Job(String),
 }
 
-impl BusError {
-    pub(super) fn is(&self, short_name: &str) -> bool {
+impl ManagerError {
+    pub fn is(&self, short_name: &str) -> bool {
         matches!(self, Self::Refused { name, .. } if name.rsplit('.').next() == Some(short_name))
     }
 }
 
-type Result<T> = std::result::Result<T, BusError>;
+type Result<T> = std::result::Result<T, ManagerError>;
 
-pub(super) struct Manager {
+/// Calls wait for their answer, and for the end of the job that they began: 30 seconds at most.
+#[derive(Debug)]
+pub struct Manager {
     stream: UnixStream,
     serial: u32,
     /// The bus wants to know for whom a call is; systemd's own socket has nobody else.
@@ -47,18 +51,18 @@ pub(super) struct Manager {
 
 impl Manager {
     /// The manager of the machine, or of the user who runs this process.
-    pub(super) fn connect(user: bool) -> Result<Self> {
+    pub fn connect(user: bool) -> Result<Self> {
         let mut failure = None;
         for (address, on_bus) in if user { user_addresses() } else { system_addresses() } {
             match Self::open(&address, on_bus) {
                 Ok(manager) => return Ok(manager),
                 Err(error) => {
                     tracing::debug!("{address}: {error}");
-                    failure = Some(BusError::Connect { at: address, error });
+                    failure = Some(ManagerError::Connect { at: address, error });
                 }
             }
         }
-        Err(failure.unwrap_or_else(|| BusError::Connect {
+        Err(failure.unwrap_or_else(|| ManagerError::Connect {
             at: "the session's bus".to_owned(),
             error: io::Error::new(
                 io::ErrorKind::NotFound,
@@ -77,7 +81,7 @@ impl Manager {
         let mut manager = Self { stream, serial: 0, on_bus, ended: Vec::new() };
         manager.authenticate()?;
         if on_bus {
-            let hello = |error: BusError| io::Error::other(error.to_string());
+            let hello = |error: ManagerError| io::Error::other(error.to_string());
             manager.bus_call("Hello", &Body::default()).map_err(hello)?;
             let rule = format!("type='signal',interface='{MANAGER}',member='JobRemoved'");
             manager.bus_call("AddMatch", &Body::default().text(&rule)).map_err(hello)?;
@@ -117,31 +121,37 @@ impl Manager {
     }
 
     /// Starts a transient unit and waits until it is there.
-    pub(super) fn start_unit(&mut self, name: &str, properties: &[Property]) -> Result<()> {
+    pub fn start_unit(&mut self, name: &str, properties: &[Property]) -> Result<()> {
         let body = Body::default().text(name).text("replace").properties(properties).no_units();
         let job = self.call(MANAGER, "StartTransientUnit", &body)?;
         self.wait_for_job(&first(&job))
     }
 
     /// Stops a unit and waits until it is gone.
-    pub(super) fn stop_unit(&mut self, name: &str) -> Result<()> {
+    pub fn stop_unit(&mut self, name: &str) -> Result<()> {
         let job = self.call(MANAGER, "StopUnit", &Body::default().text(name).text("replace"))?;
         self.wait_for_job(&first(&job))
     }
 
     /// Changes a unit until it ends (not its file).
-    pub(super) fn set_properties(&mut self, name: &str, properties: &[Property]) -> Result<()> {
+    pub fn set_properties(&mut self, name: &str, properties: &[Property]) -> Result<()> {
         let body = Body::default().text(name).flag(true).properties(properties);
         self.call(MANAGER, "SetUnitProperties", &body).map(drop)
     }
 
     /// Forgets that a unit failed, so that its name is free.
-    pub(super) fn reset_failed(&mut self, name: &str) -> Result<()> {
+    pub fn reset_failed(&mut self, name: &str) -> Result<()> {
         self.call(MANAGER, "ResetFailedUnit", &Body::default().text(name)).map(drop)
     }
 
+    /// Moves a process into a unit, `below` (`/`, or a path in it).
+    pub fn attach(&mut self, name: &str, below: &str, pid: Pid) -> Result<()> {
+        let body = Body::default().text(name).text(below).pids(&[pid.as_raw().unsigned_abs()]);
+        self.call(MANAGER, "AttachProcessesToUnit", &body).map(drop)
+    }
+
     /// 257 of `257.9-1~deb13u1`, or 0 of what is none.
-    pub(super) fn version(&mut self) -> Result<u32> {
+    pub fn version(&mut self) -> Result<u32> {
         let body = Body::default().text(MANAGER).text("Version");
         let text = first(&self.call("org.freedesktop.DBus.Properties", "Get", &body)?);
         let digits = text.trim_start_matches('v').split(|c: char| !c.is_ascii_digit()).next();
@@ -163,7 +173,7 @@ impl Manager {
 
     fn send(&mut self, call: Call<'_>, member: &'static str, body: &Body) -> Result<Received> {
         self.serial += 1;
-        let io = |error| BusError::Io { member, error };
+        let io = |error| ManagerError::Io { member, error };
         self.stream.write_all(&call.message(self.serial, body)).map_err(io)?;
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -173,7 +183,7 @@ impl Manager {
                 3 if received.answers == Some(self.serial) => {
                     let name = received.error.clone().unwrap_or_default();
                     let text = received.texts().into_iter().next().unwrap_or_else(|| name.clone());
-                    return Err(BusError::Refused { name, text });
+                    return Err(ManagerError::Refused { name, text });
                 }
                 _ => self.note(&received),
             }
@@ -194,11 +204,11 @@ impl Manager {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some((_, result)) = self.ended.iter().find(|(path, _)| path == job) {
-                return if result == "done" { Ok(()) } else { Err(BusError::Job(result.clone())) };
+                return if result == "done" { Ok(()) } else { Err(ManagerError::Job(result.clone())) };
             }
             let received = self
                 .receive(deadline)
-                .map_err(|error| BusError::Io { member: "waiting for the job", error })?;
+                .map_err(|error| ManagerError::Io { member: "waiting for the job", error })?;
             self.note(&received);
         }
     }

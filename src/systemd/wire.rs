@@ -3,7 +3,7 @@
 
 /// A value of a type that D-Bus calls basic.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::runtime::cgroups) enum Basic {
+pub enum Basic {
     Byte(u8),
     Bool(bool),
     I16(i16),
@@ -17,7 +17,8 @@ pub(in crate::runtime::cgroups) enum Basic {
 }
 
 impl Basic {
-    pub(super) fn signature(&self) -> char {
+    /// Its type as D-Bus writes it.
+    pub fn signature(&self) -> char {
         match self {
             Self::Byte(_) => 'y',
             Self::Bool(_) => 'b',
@@ -35,7 +36,7 @@ impl Basic {
 
 /// What a property may be.
 #[derive(Debug, Clone, PartialEq)]
-pub(in crate::runtime::cgroups) enum Value {
+pub enum Value {
     One(Basic),
     /// Values of one type, which an empty list must say too.
     Array(char, Vec<Basic>),
@@ -72,7 +73,7 @@ impl From<&str> for Value {
 }
 
 /// A property of a unit.
-pub(in crate::runtime::cgroups) type Property = (String, Value);
+pub type Property = (String, Value);
 
 /// Bytes under way, each value where its alignment wants it.
 #[derive(Debug, Default)]
@@ -91,6 +92,12 @@ impl Body {
     pub(super) fn flag(mut self, flag: bool) -> Self {
         self.signature.push('b');
         self.put(&Basic::Bool(flag));
+        self
+    }
+
+    pub(super) fn pids(mut self, pids: &[u32]) -> Self {
+        self.signature.push_str("au");
+        self.put_array(4, |body| pids.iter().for_each(|pid| body.put(&Basic::U32(*pid))));
         self
     }
 
