@@ -175,9 +175,9 @@ pub enum ReportFormat {
 /// Arguments of `report`.
 #[derive(Debug, Clone, Args)]
 pub struct ReportArgs {
-    /// name of the container, which may be deleted, or a file of records, or a bundle that has one
+    /// name of the container, which may be deleted, or a file of records, or a bundle that has one (default: all containers of this root)
     #[arg(value_name = "CONTAINER|FILE|BUNDLE")]
-    pub subject: String,
+    pub subject: Option<String>,
     /// all proofs, not the last one alone
     #[arg(long)]
     pub all: bool,

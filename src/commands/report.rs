@@ -1,5 +1,6 @@
 //! `report`: the proofs that were made of a container, as text, JSON or a page.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,25 +12,18 @@ use crate::cli::{Global, ReportArgs, ReportFormat};
 use crate::exit::ExitStatus;
 use crate::proof::history::{Entry, History};
 use crate::proof::journal;
+use crate::report::verdicts::{self, Line};
 use crate::report::{history as text, history_html};
 use crate::runtime::{RuntimeError, Store};
 
 /// A journal is bounded; whatever is longer is none.
 const MAX_BYTES: u64 = 8 * journal::MAX_BYTES;
 
-/// Prints the last proof, or all, or writes them to a file.
+/// Prints the last proof, or all, or writes them to a file; of one container, or of every one of this root.
 pub fn run(global: &Global, args: &ReportArgs) -> anyhow::Result<ExitStatus> {
-    let path = find(global, &args.subject)?;
-    let history = History::parse(&read(&path)?);
-    if history.entries.is_empty() {
-        let why = text::skipped(&history).map_or_else(String::new, |line| format!(": {line}"));
-        bail!("no proof in '{}'{why}", path.display());
-    }
-    let history = if args.all { history } else { history.last() };
-    let document = match args.format {
-        ReportFormat::Text => text::text(&history),
-        ReportFormat::Json => json(&history)?,
-        ReportFormat::Html => history_html::document(&history),
+    let document = match &args.subject {
+        Some(subject) => of_one(global, args, subject)?,
+        None => of_all(&Store::open(global)?, args)?,
     };
     match &args.output {
         Some(file) => {
@@ -38,6 +32,50 @@ pub fn run(global: &Global, args: &ReportArgs) -> anyhow::Result<ExitStatus> {
         None => super::print(&document)?,
     }
     Ok(ExitStatus::SUCCESS)
+}
+
+fn of_one(global: &Global, args: &ReportArgs, subject: &str) -> anyhow::Result<String> {
+    let path = find(global, subject)?;
+    let history = History::parse(&read(&path)?);
+    if history.entries.is_empty() {
+        let why = text::skipped(&history).map_or_else(String::new, |line| format!(": {line}"));
+        bail!("no proof in '{}'{why}", path.display());
+    }
+    document(args.format, &if args.all { history } else { history.last() })
+}
+
+/// The containers that are there, by name, and then the deleted ones of which a proof is kept.
+fn of_all(store: &Store, args: &ReportArgs) -> anyhow::Result<String> {
+    let there = store.list()?.into_iter().map(|container| {
+        let journal = journal::text(container.directory());
+        (container.id().to_owned(), container.status().to_string(), journal.unwrap_or_default())
+    });
+    let mut all: Vec<_> = there.collect();
+    let names: BTreeSet<_> = all.iter().map(|(id, ..)| id.clone()).collect();
+    for id in store.kept_names().into_iter().filter(|id| !names.contains(id)) {
+        if let Some(journal) = journal::text(&store.kept(&id)?) {
+            all.push((id, "deleted".to_owned(), journal));
+        }
+    }
+    let all = all.into_iter().map(|(id, status, journal)| (id, status, History::parse(&journal)));
+    let all: Vec<_> = all.collect();
+    if args.format == ReportFormat::Text && !args.all {
+        let lines = all.iter().map(|(id, status, history)| Line { id, status, last: history.latest() });
+        return Ok(verdicts::table(&lines.collect::<Vec<_>>()));
+    }
+    let mut histories = History::default();
+    for (.., history) in all {
+        histories.append(if args.all { history } else { history.last() });
+    }
+    document(args.format, &histories)
+}
+
+fn document(format: ReportFormat, history: &History) -> anyhow::Result<String> {
+    Ok(match format {
+        ReportFormat::Text => text::text(history),
+        ReportFormat::Json => json(history)?,
+        ReportFormat::Html => history_html::document(history),
+    })
 }
 
 /// A record a line.

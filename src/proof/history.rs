@@ -31,6 +31,34 @@ impl Entry {
         }
     }
 
+    /// The verdict, and the reason where there is one.
+    #[must_use]
+    pub fn verdict(&self) -> (&str, Option<&str>) {
+        match self {
+            Self::Proof(record) => (&record.verdict, record.reason.as_deref()),
+            Self::Stress(record) => (&record.verdict, record.reason.as_deref()),
+        }
+    }
+
+    /// When it began: RFC 3339, UTC.
+    #[must_use]
+    pub fn started_at(&self) -> &str {
+        match self {
+            Self::Proof(record) => &record.started_at,
+            Self::Stress(record) => &record.started_at,
+        }
+    }
+
+    /// The limit that bound, in bytes; `None` where there was none.
+    #[must_use]
+    pub fn limit_bytes(&self) -> Option<u64> {
+        let cgroup = match self {
+            Self::Proof(record) => &record.cgroup,
+            Self::Stress(record) => &record.cgroup,
+        };
+        cgroup.as_ref()?.limit_bytes
+    }
+
     fn name_and_verdict(&self) -> (&str, &str) {
         match self {
             Self::Proof(record) => (&record.proof, &record.verdict),
@@ -68,6 +96,18 @@ impl History {
             Some(before) => *before = entry,
             None => self.entries.push(entry),
         }
+    }
+
+    /// The last of them.
+    #[must_use]
+    pub fn latest(&self) -> Option<&Entry> {
+        self.entries.last()
+    }
+
+    /// Puts those of another journal behind them.
+    pub fn append(&mut self, mut other: Self) {
+        self.entries.append(&mut other.entries);
+        self.skipped += other.skipped;
     }
 
     /// The last of them alone.

@@ -27,8 +27,10 @@ pub fn document(history: &History) -> String {
     if let Some(line) = skipped(history) {
         let _ = writeln!(body, "<p class=\"dim\">{}</p>", Escaped(&line));
     }
-    let id = history.entries.last().map_or("", Entry::id);
-    page(&format!("Memory proofs of {id}"), STYLE, &body)
+    let id = history.latest().map_or("", Entry::id);
+    let of_one = history.entries.iter().all(|entry| entry.id() == id);
+    let title = if of_one { format!("Memory proofs of {id}") } else { "Memory proofs".to_owned() };
+    page(&title, STYLE, &body)
 }
 
 fn article(entry: &Entry) -> String {

@@ -13,6 +13,7 @@ pub mod proof;
 pub mod screen;
 pub mod sparkline;
 pub mod stress;
+pub mod verdicts;
 pub mod verify;
 pub mod verify_html;
 pub mod why;

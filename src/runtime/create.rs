@@ -84,7 +84,7 @@ impl Source {
 /// Makes the container. The pid file is written and the record is saved when it returns.
 ///
 /// # Errors
-/// In runc's words; nothing is left.
+/// In runc's words; nothing is left but the record of a proof that was made.
 pub fn create(store: &Store, source: Source, request: &CreateRequest<'_>) -> Result<(Container, Launched)> {
     let rootless = !geteuid().is_root();
     let mut spec = source.spec;
@@ -116,6 +116,7 @@ pub fn create(store: &Store, source: Source, request: &CreateRequest<'_>) -> Res
         }
         Err(error) => {
             container.set_spec(spec);
+            receipts::leave_proofs(store, &container);
             if let Err(second) = delete::destroy(&mut container) {
                 tracing::warn!("{second}");
             }

@@ -29,7 +29,7 @@ const MOST: usize = 128;
 /// A larger file is no receipt.
 const MAX_BYTES: u64 = 256 << 10;
 
-/// So much of the newest proofs is kept where the bundle goes with the container.
+/// So much of the newest proofs is kept of a container.
 const MAX_PROOFS: usize = 256 << 10;
 
 /// The receipt of a container as it is now. `end` is what the caller knows of init's.
@@ -114,9 +114,17 @@ pub(super) fn leave(store: &Store, container: &Container, found: Found, end: Opt
             _ => tracing::warn!("cannot write the memory receipt into {}: {error}", bundle.display()),
         }
     }
-    let proofs = if bundle_stays { None } else { journal::text(container.directory()) };
+    // Beside the receipt, whoever the bundle belongs to: engines remove theirs.
+    let proofs = journal::text(container.directory());
     if let Err(error) = keep(&store.receipts(), container.id(), &text, proofs.as_deref()) {
         tracing::warn!("cannot keep the memory receipt in {}: {error}", store.receipts().display());
+    }
+}
+
+/// The same for a create that failed, where a proof was made: who asks why it may not run finds the answer.
+pub(super) fn leave_proofs(store: &Store, container: &Container) {
+    if container.directory().join(journal::FILE).exists() {
+        leave(store, container, Found::NotStarted, None);
     }
 }
 
@@ -200,7 +208,17 @@ impl Store {
         read(&self.kept(id)?)
     }
 
-    /// The folder with what is kept of a deleted container: its receipt, and its proofs where the bundle went too.
+    /// The deleted containers of which something is kept, by name.
+    #[must_use]
+    pub fn kept_names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.receipts()).into_iter().flatten().flatten();
+        let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.retain(|id| super::store::check_id(id).is_ok());
+        names.sort_unstable();
+        names
+    }
+
+    /// The folder with what is kept of a deleted container: its receipt and its proofs.
     ///
     /// # Errors
     /// The id is not allowed.

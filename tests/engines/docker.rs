@@ -12,19 +12,24 @@ pub struct Docker {
 impl Docker {
     /// `config` is the daemon.json; `None` where the machine has no docker.
     pub fn start(config: &str) -> Option<Self> {
-        if !needs_root() || !needs_engine("dockerd") || !needs_engine("docker") || !needs_engine("containerd")
-        {
-            return None;
-        }
-        let mut engine = Engine::new();
+        Self::needs().then(|| Self::start_on(Engine::new(), "rt", config))
+    }
+
+    pub fn needs() -> bool {
+        needs_root() && needs_engine("dockerd") && needs_engine("docker") && needs_engine("containerd")
+    }
+
+    /// On an engine's folder and network, with a default runtime that may come from the daemon.json.
+    pub fn start_on(mut engine: Engine, default_runtime: &str, config: &str) -> Self {
         let containerd = engine.containerd();
         let host = format!("unix://{}", engine.text("docker.sock"));
         let parent = format!("/{}", engine.sandbox.id("docker"));
         let runtime = format!("rt={}", Sandbox::binary().display());
         let config = engine.file("daemon.json", config).display().to_string();
-        let daemon = Run::new("dockerd")
+        let daemon = engine
+            .program("dockerd")
             .args(["--containerd", &containerd, "--host", &host])
-            .args(["--add-runtime", &runtime, "--default-runtime", "rt"])
+            .args(["--add-runtime", &runtime, "--default-runtime", default_runtime])
             .args(["--data-root", &engine.text("docker-root"), "--exec-root", &engine.text("docker-exec")])
             .args(["--pidfile", &engine.text("docker.pid"), "--config-file", &config])
             .args(["--storage-driver", "vfs", "--cgroup-parent", &parent])
@@ -34,7 +39,12 @@ impl Docker {
         engine.daemon(daemon, || docker(&["version"]).run().code == 0);
         let docker = Self { engine, host };
         docker.command(&["import", &docker.engine.root_archive().display().to_string(), "box"]).ok();
-        Some(docker)
+        docker
+    }
+
+    /// The root of the runtime's state, which docker chooses.
+    pub fn runtime_root(&self) -> String {
+        self.engine.text("docker-exec/runtime-runc/moby")
     }
 
     pub fn command(&self, args: &[&str]) -> Run {
@@ -73,7 +83,7 @@ fn docker_runs_execs_updates_and_stops_with_a_limit() {
     let id = docker(&["inspect", "--format", "{{.Id}}", "oom"]).ok().stdout;
     docker(&["rm", "--force", "oom"]).ok();
     if needs_rt() {
-        let root = daemon.engine.text("docker-exec/runtime-runc/moby");
+        let root = daemon.runtime_root();
         let why = daemon.engine.sandbox.bare(["--root", &root, "why", id.trim()]).ok().stdout;
         assert!(why.contains("OOM-killed by its own limit of 32 MiB"), "{why}");
     }

@@ -1,6 +1,7 @@
 //! What the engines' tests share: images from busybox, daemons, the end of both.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,18 +18,42 @@ pub const ENGINE_PATIENCE: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Engine {
     daemons: Vec<Running>,
+    /// The network namespace that its daemons are in; `None` for this process's.
+    network: Option<PathBuf>,
     pub sandbox: Sandbox,
 }
 
 impl Engine {
     pub fn new() -> Self {
-        Self { daemons: Vec::new(), sandbox: Sandbox::new() }
+        Self { daemons: Vec::new(), network: None, sandbox: Sandbox::new() }
+    }
+
+    /// One whose daemons live in a network namespace, as on a machine of their own.
+    pub fn in_network(network: &Path) -> Self {
+        let mut engine = Self::new();
+        engine.network = Some(network.to_owned());
+        engine
+    }
+
+    /// A program where the daemons are. `ip netns exec` would hide the cgroup mounts.
+    pub fn program(&self, name: &str) -> Run {
+        match &self.network {
+            None => Run::new(name),
+            Some(network) => Run::new("nsenter").arg(format!("--net={}", network.display())).arg(name),
+        }
     }
 
     /// A file in this engine's folder.
     pub fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.sandbox.path(name);
         fs::write(&path, text).expect("a file of an engine");
+        path
+    }
+
+    /// The same, to be executed.
+    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.file(name, text);
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("mode 0755");
         path
     }
 
@@ -86,7 +111,7 @@ impl Engine {
         let config = containerd_config(&self.text("containerd"), &self.text("containerd.sock"));
         let config = self.file("containerd.toml", &config);
         let socket = self.text("containerd.sock");
-        let command = Run::new("containerd").arg("--config").arg(config);
+        let command = self.program("containerd").arg("--config").arg(config);
         let probe = socket.clone();
         self.daemon(command, || Run::new("ctr").args(["--address", &probe, "version"]).run().code == 0);
         socket

@@ -9,3 +9,4 @@ mod docker;
 mod engine;
 mod podman;
 mod proofs;
+mod swarm;

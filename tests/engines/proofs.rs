@@ -13,7 +13,7 @@ const ENFORCE: [&str; 4] =
     ["--annotation", "rt.memory.test=prestart", "--annotation", "rt.memory.policy=enforce"];
 
 /// Takes the limit out of the kernel; the container's id is in the state on its standard input.
-const SABOTEUR: &str = "id=$(sed -n 's/.*\"id\": *\"\\([^\"]*\\)\".*/\\1/p'); \
+pub const SABOTEUR: &str = "id=$(sed -n 's/.*\"id\": *\"\\([^\"]*\\)\".*/\\1/p'); \
      for d in $(find /sys/fs/cgroup -type d -name \"*$id*\"); do cd $d; \
      for f in memory.memsw.limit_in_bytes memory.limit_in_bytes; do [ -e $f ] && echo -1 > $f; done; \
      [ -e memory.max ] && echo max > memory.max; done; exit 0";
@@ -137,7 +137,7 @@ fn docker_proves_limits_by_arguments_of_the_runtime() {
     assert_eq!((outcome.code, outcome.stdout.as_str()), (3, "ran\n"), "{outcome}");
     run(&["--detach", "--name", "two", "-m", "64m", "box", "sleep", "1000"]).succeeds();
     let id = docker.command(&["inspect", "--format", "{{.Id}}", "two"]).ok().stdout;
-    let root = docker.engine.sandbox.path("docker-exec").join("runtime-runc/moby").display().to_string();
+    let root = docker.runtime_root();
     let state = docker.engine.sandbox.bare(["--root", &root, "state", id.trim()]).ok().json();
     assert_eq!(state["annotations"]["rt.memory.verdict"], "enforced", "{state}");
     run(&["--rm", "box", "echo", "ran"]).fails_with("it must not run: refused (unlimited)");
