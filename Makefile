@@ -16,7 +16,7 @@ GUESTS      = v2 v1 v2-systemd v2-cloud v2-systemd-cloud v1-systemd hybrid-syste
 SUDO        = $(if $(filter 0,$(shell id -u)),,sudo -E)
 RUNNER      = $(if $(SUDO),env CARGO_TARGET_$(shell echo $(TARGET) | tr 'a-z-' 'A-Z_')_RUNNER="$(SUDO)")
 
-.PHONY: help deps build verify test test-all test-unit matrix lab lab-clean endurance bench lint install clean
+.PHONY: help deps build verify test test-all test-unit matrix matrix-table lab lab-clean endurance bench lint install uninstall deb test-packages clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-10s %s\n", $$1, $$2 }'
@@ -37,6 +37,11 @@ test: ## all tests: unit, integration with real containers, and real engines
 matrix: ## integration tests in guests: cgroup v1, v2, v2 with systemd and newer engines, Debian's kernel with PSI (tests/lab)
 	@scripts/deps build test
 	$(SUDO) tests/lab/matrix $(GUESTS)
+
+matrix-table: ## the same, with this machine, and write what was found into docs/compatibility.md
+	@scripts/deps build test
+	$(SUDO) tests/lab/matrix host $(GUESTS)
+	tests/lab/table
 
 test-all: test ## every integration test in every guest, also those that guests are too slow for (hours)
 	$(SUDO) tests/lab/matrix --all $(GUESTS)
@@ -73,6 +78,22 @@ install: build ## install rt, its man pages, shell completions and hook definiti
 	$(RT) completions bash > $(SHARE)/bash-completion/completions/rt
 	$(RT) completions zsh > $(SHARE)/zsh/site-functions/_rt
 	$(RT) completions fish > $(SHARE)/fish/vendor_completions.d/rt.fish
+
+uninstall: ## remove what `make install` put below $(DESTDIR)$(PREFIX)
+	rm -f $(DESTDIR)$(PREFIX)/bin/rt $(SHARE)/man/man8/rt.8 $(SHARE)/man/man8/rt-*.8
+	rm -f $(patsubst hooks/%,$(SHARE)/containers/oci/hooks.d/%,$(wildcard hooks/*.json))
+	rm -f $(SHARE)/bash-completion/completions/rt $(SHARE)/zsh/site-functions/_rt $(SHARE)/fish/vendor_completions.d/rt.fish
+
+deb: build ## the Debian package, in target/debian
+	@scripts/deps package
+	rm -rf target/deb target/debian
+	$(MAKE) --no-print-directory install DESTDIR=target/deb PREFIX=/usr
+	scripts/debian-changelog >target/deb/changelog
+	cargo deb --no-build --no-strip --target $(TARGET)
+	@mkdir -p target/debian && cp target/$(TARGET)/debian/*.deb target/debian/ 2>/dev/null; ls target/debian/*.deb
+
+test-packages: deb ## the Debian package, `make install` and `cargo install`, tried in a fresh Debian
+	$(SUDO) tests/packages/run
 
 clean: ## remove what was built
 	rm -rf target
