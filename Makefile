@@ -32,7 +32,7 @@ verify: build ## make a container, prove its memory limit, print the checklist
 
 test: ## all tests: unit, integration with real containers, and real engines
 	@scripts/deps build test
-	$(RUNNER) cargo test --no-fail-fast $(CARGO_FLAGS)
+	$(RUNNER) cargo test --no-fail-fast $(CARGO_FLAGS); status=$$?; $(SUDO) tests/engines/run && exit $$status
 
 matrix: ## integration tests in guests: cgroup v1, v2, v2 with systemd and newer engines, Debian's kernel with PSI (tests/lab)
 	@scripts/deps build test

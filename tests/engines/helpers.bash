@@ -1,0 +1,147 @@
+# What the engines' bats files share: an own folder, images from busybox, daemons, the kernel's numbers, the end of all of it.
+# The runtime under test is $RT_BIN (tests/engines/run sets it).
+
+bats_require_minimum_version 1.5.0
+
+# Fills memory past any small limit: /dev/shm is a tmpfs, and counts.
+FILL='exec dd if=/dev/zero of=/dev/shm/fill bs=1M count=60'
+
+engine_setup() { # NAME VERSION: the folder of this file's engine, once
+	echo "# engine $1 $2" >&3
+	RT_BIN=$(realpath "${RT_BIN:?the runtime under test}")
+	W=$(mktemp -d "/tmp/rt-engines-$1.XXXXXX")
+	MARK=rt$BASHPID-$1
+	export RT_BIN W MARK
+}
+
+needs() { # PROGRAM...
+	local program
+	[ "$(id -u)" = 0 ] || skip "needs root"
+	for program; do command -v "$program" >/dev/null || skip "needs $program"; done
+}
+
+on_v1() { [ ! -e /sys/fs/cgroup/cgroup.controllers ]; }
+
+eventually() { # COMMAND...: for 20 seconds
+	local i
+	for ((i = 0; i < 200; i++)); do
+		"$@" && return
+		sleep 0.1
+	done
+	echo "not within 20 s: $*" >&2
+	return 1
+}
+
+box_root() { # FOLDER: a busybox root file system
+	mkdir -p "$1"/{bin,etc,dev,proc,sys,tmp,root}
+	cp /bin/busybox "$1/bin/"
+	chroot "$1" /bin/busybox --install -s /bin
+	echo 'root:x:0:0:root:/root:/bin/sh' >"$1/etc/passwd"
+}
+
+box_archive() { # the tar of such a root, $W/root.tar
+	box_root "$W/box"
+	tar -C "$W/box" -cf "$W/root.tar" .
+}
+
+box_image() { # NAME: an image in docker's archive format, $W/image.tar
+	box_archive
+	mkdir -p "$W/image"
+	cp "$W/root.tar" "$W/image/layer.tar"
+	local sum arch=amd64
+	[ "$(uname -m)" = aarch64 ] && arch=arm64
+	sum=$(sha256sum <"$W/root.tar")
+	cat >"$W/image/config.json" <<-J
+		{"architecture":"$arch","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":["sh"]},
+		"rootfs":{"type":"layers","diff_ids":["sha256:${sum%% *}"]}}
+	J
+	echo '[{"Config":"config.json","RepoTags":["'"$1"'"],"Layers":["layer.tar"]}]' >"$W/image/manifest.json"
+	tar -C "$W/image" -cf "$W/image.tar" manifest.json config.json layer.tar
+}
+
+daemon() { # NAME COMMAND...: in the background, its pid kept for daemons_end
+	local name=$1
+	shift
+	"$@" >"$W/$name.log" 2>&1 </dev/null 3>&- &
+	echo $! >>"$W/daemons"
+}
+
+containerd_start() { # containerd with everything of its own, at $W/containerd.sock
+	cat >"$W/containerd.toml" <<-T
+		version = 2
+		root = "$W/containerd/root"
+		state = "$W/containerd/state"
+		disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper"]
+		[grpc]
+		address = "$W/containerd.sock"
+		[ttrpc]
+		address = "$W/containerd.sock.ttrpc"
+	T
+	daemon containerd containerd --config "$W/containerd.toml"
+	eventually ctr_answers || { tail -n 20 "$W/containerd.log" >&2; return 1; }
+}
+
+ctr_answers() { ctr --address "$W/containerd.sock" version >/dev/null 2>&1; }
+
+ended() { ! kill -0 "$1" 2>/dev/null; }
+
+engine_end() { # ends daemons, shims, monitors and mounts of this folder, and removes it
+	local pid folder
+	[ -n "${W:-}" ] || return 0
+	for pid in $(tac "$W/daemons" 2>/dev/null); do
+		kill "$pid" 2>/dev/null
+		eventually ended "$pid"
+	done
+	for pid in $(with_folder); do kill -KILL "$pid" 2>/dev/null; done
+	awk -v w="$W/" 'index($5, w) == 1 { print $5 }' /proc/self/mountinfo | tac | while read -r folder; do umount -l "$folder"; done
+	rm -rf "$W"
+	# Groups of the engine's own parent; those of containers are looked for by the tests.
+	find /sys/fs/cgroup -depth -type d -name "$MARK*" -exec rmdir {} + 2>/dev/null
+	return 0
+}
+
+with_folder() { # pids of processes that name this folder on their command line
+	local cmdline pid
+	for cmdline in /proc/[0-9]*/cmdline; do
+		pid=${cmdline#/proc/}
+		pid=${pid%/cmdline}
+		[ "$pid" = "$BASHPID" ] || [ "$pid" = $$ ] || ! tr '\0' ' ' <"$cmdline" 2>/dev/null | grep -qF "$W" || echo "$pid"
+	done
+}
+
+kernel() { # PID memory|cpu|pids|frozen: what the kernel's files say of that process's cgroup
+	local controller=$2 path base=/sys/fs/cgroup quota period
+	[ "$2" != frozen ] || controller=freezer
+	if on_v1; then
+		path=$(awk -F: -v c="$controller" '{ n = split($2, a, ","); for (i = 1; i <= n; i++) if (a[i] == c) print $3 }' "/proc/$1/cgroup")
+		base=$base/$controller$path
+		case $2 in
+		memory) cat "$base/memory.limit_in_bytes" ;;
+		cpu) quota=$(cat "$base/cpu.cfs_quota_us") period=$(cat "$base/cpu.cfs_period_us"); echo $((quota * 100 / period)) ;;
+		pids) cat "$base/pids.max" ;;
+		frozen) [ "$(cat "$base/freezer.state")" = FROZEN ] && echo 1 || echo 0 ;;
+		esac
+	else
+		base=$base$(sed -n 's/^0:://p' "/proc/$1/cgroup")
+		case $2 in
+		memory) cat "$base/memory.max" ;;
+		cpu) read -r quota period <"$base/cpu.max"; echo $((quota * 100 / period)) ;;
+		pids) cat "$base/pids.max" ;;
+		frozen) awk '$1 == "frozen" { print $2 }' "$base/cgroup.events" ;;
+		esac
+	fi
+}
+
+left_of() { # ID: cgroups and mounts that still have it
+	find /sys/fs/cgroup -type d -name "*$1*" 2>/dev/null
+	grep -F "$1" /proc/self/mountinfo
+	return 0
+}
+
+equal() { # FOUND EXPECTED
+	[ "$1" = "$2" ] || { printf 'found    %s\nexpected %s\n' "$1" "$2" >&2; return 1; }
+}
+
+contains() { # TEXT WORDS
+	case $1 in *"$2"*) ;; *) printf 'no "%s" in: %s\n' "$2" "$1" >&2; return 1 ;; esac
+}
