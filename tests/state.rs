@@ -149,6 +149,9 @@ fn kill_at_points(
     mut command: impl FnMut() -> (String, Run),
     check: impl Fn(&str),
 ) {
+    // A guest of tests/lab is slow; its kernel is what differs, not the points.
+    let guest = std::env::var("RT_GUEST").is_ok_and(|place| place != "host");
+    let points = if guest { points / 4 } else { points };
     for point in 0..points {
         let (id, run) = command();
         let start = Instant::now();

@@ -23,6 +23,7 @@ use super::victims;
 use super::worker::Worker;
 use super::{hostmem, journal};
 use crate::cgroup::{MemoryCgroup, locate};
+use crate::poll::SignalGuard;
 
 /// How long the children of a worker may take to be gone after it.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
@@ -196,12 +197,14 @@ fn execute(
     let file = scratch.map(Scratch::file).transpose()?;
     let mut worker = Worker::spawn(&request.worker_program, plan.strategy, plan.ceiling_bytes, file)?;
     let meters = Meters::open(request, &plan, accounting, vec![worker.pid()])?;
+    // From the moment that the worker is in the container's cgroup, a signal ends the proof in order.
+    let signals = SignalGuard::new().map_err(|source| ProofError::Observe { what: "signals", source })?;
     worker.join(&accounting.location.dir)?;
     let before = meters.own.read()?;
     let limiter_before = meters.limiter().read()?;
     let above_before = meters.hits_above();
     plan.rebase(limiter_before.usage_bytes);
-    let mut observer = Observer::start(request.subject.init, &plan)?;
+    let mut observer = Observer::start(signals, request.subject.init, &plan)?;
     let (stop, within) = run_sides(&mut plan, &mut worker, &meters, &mut observer, see)?;
     if stop != Stop::WorkerEnded {
         worker.kill().map_err(|source| ProofError::Observe { what: "kill of the worker", source })?;

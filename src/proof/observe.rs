@@ -66,11 +66,11 @@ pub struct Observer {
 
 impl Observer {
     /// Starts the clocks. `init` is watched too; one that is gone already shows at once.
-    pub fn start(init: Option<Pid>, plan: &Plan) -> Result<Self, ProofError> {
+    pub fn start(signals: SignalGuard, init: Option<Pid>, plan: &Plan) -> Result<Self, ProofError> {
         let failed = |what| move |source: io::Error| ProofError::Observe { what, source };
         let now = Instant::now();
         Ok(Self {
-            signals: SignalGuard::new().map_err(failed("signals"))?,
+            signals,
             timer: ticker(SAMPLE_EVERY).map_err(failed("sampling timer"))?,
             init: init.map(pidfd_open).transpose().map_err(failed("process descriptor of init"))?,
             started: now,
