@@ -3,7 +3,7 @@
 use crate::cli::{DeleteArgs, Global};
 use crate::exit::ExitStatus;
 use crate::receipt::End;
-use crate::runtime::{Container, RuntimeError, Store, delete};
+use crate::runtime::{Container, Store, delete};
 
 /// Deletes the container.
 pub fn run(global: &Global, args: &DeleteArgs) -> anyhow::Result<ExitStatus> {
@@ -21,7 +21,8 @@ pub(super) fn after_end(global: &Global, container: &Container, end: End, keep: 
         delete::delete_ended(&store, container, end)
     };
     match done {
-        Ok(()) | Err(RuntimeError::NotFound) => Ok(()),
+        Ok(()) => Ok(()),
+        Err(error) if error.is_absence() => Ok(()),
         Err(error) => {
             tracing::warn!("{error}");
             Ok(())

@@ -14,7 +14,7 @@ use crate::proof::history::{Entry, History};
 use crate::proof::journal;
 use crate::report::verdicts::{self, Line};
 use crate::report::{history as text, history_html};
-use crate::runtime::{RuntimeError, Store};
+use crate::runtime::Store;
 
 /// A journal is bounded; whatever is longer is none.
 const MAX_BYTES: u64 = 8 * journal::MAX_BYTES;
@@ -96,7 +96,7 @@ fn find(global: &Global, subject: &str) -> anyhow::Result<PathBuf> {
         let store = Store::open(global)?;
         match store.load(subject) {
             Ok(container) => return Ok(container.directory().join(journal::FILE)),
-            Err(RuntimeError::NotFound) => {}
+            Err(error) if error.is_absence() => {}
             Err(error) => return Err(error).with_context(|| format!("cannot load container '{subject}'")),
         }
         if let Some(kept) = kept(&store, subject)? {

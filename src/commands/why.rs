@@ -8,7 +8,7 @@ use crate::cli::{Format, Global, WhyArgs};
 use crate::exit::ExitStatus;
 use crate::receipt::Receipt;
 use crate::report::why::answer;
-use crate::runtime::{RuntimeError, Store, receipts};
+use crate::runtime::{Store, receipts};
 
 /// Prints the receipt of a container: of one that is there, as it stands now.
 pub fn run(global: &Global, args: &WhyArgs) -> anyhow::Result<ExitStatus> {
@@ -26,7 +26,7 @@ fn find(store: &Store, asked: &str) -> anyhow::Result<Receipt> {
     }
     match store.load(asked) {
         Ok(container) => return Ok(receipts::of(&container)),
-        Err(RuntimeError::NotFound) => {}
+        Err(error) if error.is_absence() => {}
         Err(error) => return Err(error).with_context(|| format!("cannot load container '{asked}'")),
     }
     match store.kept_receipt(asked)? {

@@ -144,11 +144,13 @@ enum Origin<'a> {
 /// The name is taken, the root file system is missing, or the folder cannot be written to; nothing is left.
 pub fn prepare(store: &Store, id: &str, spec: Spec, bundle: &Path) -> Result<Prepared> {
     let prepared = record(store, id, spec, &Origin::Bundle(bundle), false)?;
-    save_for_exec(
-        prepared.container.directory(),
-        &prepared.spec,
-        compile_filter(store, &prepared.spec)?.as_ref(),
-    )?;
+    let Prepared { container, spec } = &prepared;
+    let saved = compile_filter(store, spec)
+        .and_then(|filter| save_for_exec(container.directory(), spec, filter.as_ref()));
+    if let Err(error) = saved {
+        container.remove_folder()?;
+        return Err(error);
+    }
     Ok(prepared)
 }
 
@@ -262,6 +264,7 @@ fn record_of(
         no_new_keyring,
         baseline: None,
         end: None,
+        more: serde_json::Map::new(),
     })
 }
 

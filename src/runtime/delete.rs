@@ -12,7 +12,8 @@ use super::status::Status;
 use super::store::Store;
 use crate::receipt::{End, Found};
 
-/// Deletes container `id`. With `force` it is killed first if need be, and one that does not exist is no error.
+/// Deletes container `id`. With `force` it is killed first if need be, one of a newer rt too, and one that does not exist
+/// is no error.
 ///
 /// # Errors
 /// It runs and `force` is not given, or something of it could not be removed.
@@ -20,6 +21,7 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
     let taken = if force { take(store, id) } else { store.load_locked(id) };
     let mut container = match taken {
         Err(RuntimeError::NotFound) if force => return remove_abandoned(store, id),
+        Err(RuntimeError::NewerFormat { .. }) if force => return destroy(&mut store.load_newer(id)?),
         taken => taken?,
     };
     let found = match container.status() {

@@ -16,6 +16,9 @@ pub enum RuntimeError {
     InvalidId(String),
     #[error("container does not exist")]
     NotFound,
+    /// The folder of that name in the root is another runtime's.
+    #[error("container does not exist: {} was made by {runtime}", path.display())]
+    Foreign { path: PathBuf, runtime: &'static str },
     #[error("container with given ID already exists")]
     Exists,
     #[error("container not running")]
@@ -31,8 +34,11 @@ pub enum RuntimeError {
     NoConfig(PathBuf),
     #[error("cannot read {}: {cause}", path.display())]
     Parse { path: PathBuf, cause: String },
-    #[error("the state of container {id} was written by a newer rt (format {found}, known is {known})")]
-    NewerFormat { id: String, found: u32, known: u32 },
+    #[error(
+        "the state of container {id} was written by a newer rt ({by}, format {found}); this is {}, which knows format {known}",
+        env!("CARGO_PKG_VERSION")
+    )]
+    NewerFormat { id: String, found: u32, by: String, known: u32 },
 
     /// A system call on a file.
     #[error("{doing} {}: {}", path.display(), Reason::of(error))]
@@ -64,6 +70,12 @@ pub enum RuntimeError {
 }
 
 impl RuntimeError {
+    /// rt has no such container, whoever else may have one.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::NotFound | Self::Foreign { .. })
+    }
+
     /// For `map_err` on a call that concerns a file.
     pub fn file<E: Into<io::Error>>(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(E) -> Self {
         let path = path.into();

@@ -47,6 +47,7 @@ fn record() -> impl Strategy<Value = Record> {
             no_new_keyring: flags[1],
             baseline: baseline.map(|oom_kills| Baseline { oom_kills, ..Baseline::default() }),
             end,
+            more: serde_json::Map::new(),
         },
     )
 }
@@ -81,7 +82,7 @@ proptest! {
     fn any_bytes_are_damaged_or_newer(text in vec(any::<u8>(), 0..200), format in (FORMAT + 1)..=u32::MAX) {
         prop_assert!(Record::parse(&text).is_err());
         let newer = Record::parse(format!(r#"{{"format":{format},"id":"box","what":[]}}"#).as_bytes());
-        prop_assert!(matches!(newer, Err(Unreadable::Newer(_, found)) if found == format));
+        prop_assert!(matches!(newer, Err(Unreadable::Newer(head)) if head.format == format));
     }
 
     #[test]

@@ -19,7 +19,8 @@ use crate::receipt::{Baseline, End};
 /// taken for ours.
 pub const FILE: &str = "rt-state.json";
 
-/// The version of what is in the file. A file of a newer version is not touched.
+/// The version of what is in the file, by a rule (docs/compatibility.md): a field that an older rt may ignore is added
+/// without a new version and is optional when read; a new version is one that an older rt must not touch.
 pub const FORMAT: u32 = 1;
 
 /// What is known of a container.
@@ -58,6 +59,23 @@ pub struct Record {
     /// How init ended, where rt waited for it.
     #[serde(default)]
     pub end: Option<End>,
+    /// Fields that a later rt added: kept when the file is written again.
+    #[serde(flatten)]
+    pub more: serde_json::Map<String, serde_json::Value>,
+}
+
+/// What every format has in this form, so that any rt can end a container of any other.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Core {
+    format: u32,
+    rt_version: String,
+    id: String,
+    #[serde(default)]
+    bundle: PathBuf,
+    #[serde(default)]
+    init: Option<ProcessId>,
+    cgroup: Cgroup,
 }
 
 impl Record {
@@ -66,40 +84,35 @@ impl Record {
     /// # Errors
     /// The file cannot be read, is damaged, or was written by a newer rt.
     pub fn read(dir: &Path) -> Result<Option<Self>> {
-        let path = dir.join(FILE);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(RuntimeError::File { doing: "read", path, error }),
-        };
+        let Some(text) = text_in(dir)? else { return Ok(None) };
         Self::parse(&text).map(Some).map_err(|error| match error {
-            Unreadable::Newer(id, found) => RuntimeError::NewerFormat { id, found, known: FORMAT },
-            Unreadable::Damaged(error) => RuntimeError::Parse { path, cause: error.to_string() },
+            Unreadable::Newer(head) => RuntimeError::NewerFormat {
+                id: head.id,
+                found: head.format,
+                by: head.rt_version,
+                known: FORMAT,
+            },
+            Unreadable::Damaged(error) => {
+                RuntimeError::Parse { path: dir.join(FILE), cause: error.to_string() }
+            }
         })
     }
 
+    /// What can be read of the record whatever its format is, for ending the container; `None` if that is too little.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read_core(dir: &Path) -> Result<Option<Self>> {
+        let Some(text) = text_in(dir)? else { return Ok(None) };
+        Ok(serde_json::from_slice::<Core>(&text).ok().map(Self::from))
+    }
+
     pub(super) fn parse(text: &[u8]) -> std::result::Result<Self, Unreadable> {
-        #[derive(Deserialize)]
-        struct Head {
-            format: u32,
-            #[serde(default)]
-            id: String,
+        // The format first: a newer one may have anything in the place of what is known here.
+        match serde_json::from_slice::<Head>(text) {
+            Ok(head) if head.format > FORMAT => Err(Unreadable::Newer(head)),
+            _ => serde_json::from_slice(text).map_err(Unreadable::Damaged),
         }
-        serde_json::from_slice::<Self>(text)
-            .map_err(Unreadable::Damaged)
-            .and_then(|record| {
-                if record.format > FORMAT {
-                    Err(Unreadable::Newer(record.id, record.format))
-                } else {
-                    Ok(record)
-                }
-            })
-            .map_err(|error| match serde_json::from_slice::<Head>(text) {
-                Ok(head) if head.format > FORMAT => Unreadable::Newer(head.id, head.format),
-                _ => error,
-            })
     }
 
     /// Replaces the record in `dir`.
@@ -112,10 +125,55 @@ impl Record {
     }
 }
 
+impl From<Core> for Record {
+    fn from(core: Core) -> Self {
+        Self {
+            format: core.format,
+            rt_version: core.rt_version,
+            id: core.id,
+            oci_version: String::new(),
+            bundle: core.bundle,
+            rootfs: PathBuf::new(),
+            created: String::new(),
+            annotations: BTreeMap::new(),
+            ready: true,
+            init: core.init,
+            cgroup: core.cgroup,
+            asked: None,
+            rdt: None,
+            no_new_keyring: false,
+            baseline: None,
+            end: None,
+            more: serde_json::Map::new(),
+        }
+    }
+}
+
+/// By which version of which rt a record is.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Head {
+    pub format: u32,
+    #[serde(default)]
+    rt_version: String,
+    #[serde(default)]
+    id: String,
+}
+
 #[derive(Debug)]
 pub(super) enum Unreadable {
-    Newer(String, u32),
+    Newer(Head),
     Damaged(serde_json::Error),
+}
+
+/// The text of the state file, if there is one.
+fn text_in(dir: &Path) -> Result<Option<Vec<u8>>> {
+    let path = dir.join(FILE);
+    match fs::read(&path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
+        Err(error) => Err(RuntimeError::File { doing: "read", path, error }),
+    }
 }
 
 /// Writes a file as a whole: a reader sees the old content or the new one, and a failure leaves the old one.
@@ -168,6 +226,7 @@ mod tests {
             no_new_keyring: false,
             baseline: None,
             end: None,
+            more: serde_json::Map::new(),
         }
     }
 
@@ -191,7 +250,40 @@ mod tests {
             fs::write(dir.path().join(FILE), text).unwrap();
             Record::read(dir.path()).unwrap_err().to_string()
         };
-        assert!(error(r#"{"format":99,"id":"box","new":{}}"#).contains("newer rt (format 99"));
+        let newer = error(r#"{"format":99,"rtVersion":"7.5.1","id":"box","new":{}}"#);
+        assert!(newer.contains("newer rt (7.5.1, format 99"), "{newer}");
+        assert!(newer.contains(concat!("this is ", env!("CARGO_PKG_VERSION"))), "{newer}");
         assert!(error("{").starts_with("cannot read /"));
+    }
+
+    #[test]
+    fn fields_of_a_later_rt_are_kept_and_those_an_older_one_lacked_are_not_missed() {
+        let mut value = serde_json::to_value(record()).unwrap();
+        let fields = value.as_object_mut().unwrap();
+        fields.retain(|name, _| {
+            !["annotations", "asked", "rdt", "noNewKeyring", "baseline", "end"].contains(&name.as_str())
+        });
+        fields.insert("later".into(), serde_json::json!({ "a": [1] }));
+        let text = serde_json::to_vec(&value).unwrap();
+        let read = Record::parse(&text).unwrap();
+        assert!(read.annotations.is_empty() && read.asked.is_none() && read.end.is_none());
+        let again = serde_json::to_value(&read).unwrap();
+        assert_eq!(again["later"]["a"][0], 1);
+    }
+
+    #[test]
+    fn the_core_of_a_newer_file_is_enough_to_end_its_container() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut value = serde_json::to_value(record()).unwrap();
+        value["format"] = 99.into();
+        value["asked"] = "another type".into();
+        value["created"] = serde_json::Value::Null;
+        fs::write(dir.path().join(FILE), value.to_string()).unwrap();
+        assert!(matches!(Record::read(dir.path()), Err(RuntimeError::NewerFormat { found: 99, .. })));
+        let core = Record::read_core(dir.path()).unwrap().unwrap();
+        assert_eq!((core.id.as_str(), core.init), ("box", Some(ProcessId { pid: 7, start_time: 9 })));
+        value["cgroup"] = "elsewhere".into();
+        fs::write(dir.path().join(FILE), value.to_string()).unwrap();
+        assert!(Record::read_core(dir.path()).unwrap().is_none());
     }
 }

@@ -27,6 +27,10 @@ const SECCOMP_CACHE: &str = ".seccomp-cache";
 /// Receipts of deleted containers; no container's name either.
 const RECEIPTS: &str = ".receipts";
 
+/// A file that another runtime has in a container's folder, and who that is.
+const OTHERS: [(&str, &str); 3] =
+    [("youki_config.json", "youki"), ("state.json", "runc"), ("status", "crun")];
+
 /// The exclusive right to change a container. Given back when dropped.
 #[derive(Debug)]
 pub struct Lock(Flock<File>);
@@ -141,7 +145,7 @@ impl Store {
     /// There is none of that name, or its state cannot be read.
     pub fn load(&self, id: &str) -> Result<Container> {
         let dir = self.folder(id)?;
-        let record = Record::read(&dir)?.ok_or(RuntimeError::NotFound)?;
+        let record = Record::read(&dir)?.ok_or_else(|| absent(&dir))?;
         Ok(Container::new(dir, record, None))
     }
 
@@ -152,8 +156,21 @@ impl Store {
     pub fn load_locked(&self, id: &str) -> Result<Container> {
         let dir = self.folder(id)?;
         let held = lock(&dir, FlockArg::LockExclusive)?.ok_or(RuntimeError::NotFound)?;
-        let record = Record::read(&dir)?.ok_or(RuntimeError::NotFound)?;
+        let record = Record::read(&dir)?.ok_or_else(|| absent(&dir))?;
         Ok(Container::new(dir, record, Some(held)))
+    }
+
+    /// The container whose record is of a newer format, for ending it: no more is known of it than that takes.
+    ///
+    /// # Errors
+    /// There is none of that name, or its record has not even that.
+    pub fn load_newer(&self, id: &str) -> Result<Container> {
+        let dir = self.folder(id)?;
+        let held = lock(&dir, FlockArg::LockExclusive)?.ok_or(RuntimeError::NotFound)?;
+        match Record::read_core(&dir)? {
+            Some(record) => Ok(Container::new(dir, record, Some(held))),
+            None => Err(Record::read(&dir).err().unwrap_or(RuntimeError::NotFound)),
+        }
     }
 
     /// As [`Self::load_locked`], without waiting: `None` if another command changes the container.
@@ -169,7 +186,7 @@ impl Store {
             }
             Err(error) => return Err(error),
         };
-        let record = Record::read(&dir)?.ok_or(RuntimeError::NotFound)?;
+        let record = Record::read(&dir)?.ok_or_else(|| absent(&dir))?;
         Ok(Some(Container::new(dir, record, Some(held))))
     }
 
@@ -232,6 +249,14 @@ impl Store {
     fn folder(&self, id: &str) -> Result<PathBuf> {
         check_id(id)?;
         Ok(self.root.join(id))
+    }
+}
+
+/// Why a folder without our state file is no container of ours.
+fn absent(dir: &Path) -> RuntimeError {
+    match OTHERS.iter().find(|(file, _)| dir.join(file).exists()) {
+        Some((_, runtime)) => RuntimeError::Foreign { path: dir.to_owned(), runtime },
+        None => RuntimeError::NotFound,
     }
 }
 
@@ -331,10 +356,18 @@ mod tests {
         fs::write(root.path().join("other/state.json"), "{}").unwrap();
         fs::write(root.path().join("file"), "").unwrap();
         assert!(store.list().unwrap().is_empty());
-        for id in ["other", "file", "none"] {
+        fs::create_dir_all(root.path().join("empty")).unwrap();
+        for id in ["file", "none", "empty"] {
             assert!(matches!(store.load(id), Err(RuntimeError::NotFound)), "{id}");
             assert!(matches!(store.load_locked(id), Err(RuntimeError::NotFound)), "{id}");
         }
+        let error = store.load_locked("other").unwrap_err();
+        assert!(error.is_absence());
+        let words = error.to_string();
+        assert!(
+            words.starts_with("container does not exist: /") && words.ends_with("other was made by runc"),
+            "{words}"
+        );
         assert_eq!(store.abandoned("other").unwrap(), None);
     }
 
