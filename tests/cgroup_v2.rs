@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::*;
 use serde_json::json;
 
@@ -204,6 +206,21 @@ fn with_own_cgroups(bundle: &mut Bundle) {
     bundle.set("/mounts/-", mount);
 }
 
+/// As `--privileged` of an engine, with the capabilities that this process has itself.
+fn with_all_privileges(bundle: &mut Bundle) {
+    let held: Vec<String> = caps::read(None, caps::CapSet::Permitted)
+        .expect("the own capabilities")
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    for kind in ["bounding", "effective", "permitted"] {
+        bundle.set(&format!("/process/capabilities/{kind}"), json!(held));
+    }
+    bundle.unset("/linux/maskedPaths").unset("/linux/readonlyPaths");
+    bundle.set("/linux/resources/devices", json!([{ "allow": true, "access": "rwm" }]));
+    bundle.set("/process/noNewPrivileges", json!(false));
+}
+
 /// What every manager of cgroups does first: processes into a leaf, then controllers for its siblings.
 const DELEGATE: &str = "cd /sys/fs/cgroup && mkdir init && for p in $(cat cgroup.procs); do echo $p >init/cgroup.procs; done; \
                         echo '+memory +pids' >cgroup.subtree_control && mkdir job";
@@ -255,29 +272,7 @@ fn rt_runs_in_a_container_of_rt() {
     let mut bundle = sandbox.bundle();
     bundle.set("/linux/resources/memory", json!({ "limit": 256 * MIB }));
     with_own_cgroups(&mut bundle);
-    // As `--privileged` of an engine.
-    let all = [
-        "CHOWN",
-        "DAC_OVERRIDE",
-        "KILL",
-        "MKNOD",
-        "SETGID",
-        "SETPCAP",
-        "SETUID",
-        "SYS_ADMIN",
-        "SYS_CHROOT",
-        "SYS_PTRACE",
-        "SYS_RESOURCE",
-        "NET_ADMIN",
-        "BPF",
-        "PERFMON",
-    ]
-    .map(|name| format!("CAP_{name}"));
-    for kind in ["bounding", "effective", "permitted"] {
-        bundle.set(&format!("/process/capabilities/{kind}"), json!(all));
-    }
-    bundle.unset("/linux/maskedPaths").unset("/linux/readonlyPaths");
-    bundle.set("/linux/resources/devices", json!([{ "allow": true, "access": "rwm" }]));
+    with_all_privileges(&mut bundle);
     let binary = Sandbox::binary();
     // The binary may be linked to the machine's libraries.
     for folder in ["/lib", "/lib64", "/usr/lib"] {
@@ -303,4 +298,107 @@ fn rt_runs_in_a_container_of_rt() {
     let left =
         sandbox.exec(&id, "ls -d /sys/fs/cgroup/*/ /sys/fs/cgroup/init/*/ 2>/dev/null | grep -c inner");
     assert_eq!(left.stdout.trim(), "0");
+}
+
+/// `memory.max` of a folder.
+fn limit_of(folder: &Path) -> i64 {
+    let text = std::fs::read_to_string(folder.join("memory.max")).unwrap_or_default();
+    text.trim().parse().unwrap_or(-1)
+}
+
+#[test]
+fn docker_runs_in_a_container_of_rt() {
+    if !needs_v2() || !needs_rt() || !needs_engine("dockerd") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle();
+    let layer = Layer::new(&sandbox);
+    let image = sandbox.path("image.tar");
+    Run::new("tar").arg("-C").arg(bundle.rootfs("")).arg("-cf").arg(&image).arg(".").ok();
+    bundle.set("/root/path", json!(layer.0));
+    bundle.set("/linux/resources/memory", json!({ "limit": 512 * MIB }));
+    bundle.set("/process/env/-", json!("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
+    with_own_cgroups(&mut bundle);
+    with_all_privileges(&mut bundle);
+    bundle.set("/linux/resources/pids", json!({ "limit": 2000 }));
+    for (path, options) in [("/run", "mode=755"), ("/tmp", "mode=1777")] {
+        bundle.set(
+            "/mounts/-",
+            json!({ "destination": path, "type": "tmpfs", "source": "tmpfs", "options": [options] }),
+        );
+    }
+    // Layers of docker's are no layers of ours; and what is bound is not in the layer.
+    let data = sandbox.path("docker");
+    std::fs::create_dir_all(&data).expect("a folder");
+    for (path, source) in [("/var/lib/docker", &data), ("/rt", &Sandbox::binary()), ("/image.tar", &image)] {
+        bundle.set(
+            "/mounts/-",
+            json!({ "destination": path, "type": "bind", "source": source, "options": ["rbind", "rw"] }),
+        );
+    }
+    // As docker's own image for this begins; then an engine without a network.
+    let engine = "exec dockerd --iptables=false --ip6tables=false --bridge=none --storage-driver=vfs \
+                  --exec-opt native.cgroupdriver=cgroupfs --add-runtime rt=/rt >/var/log/dockerd.log 2>&1";
+    bundle.shell(&format!("{DELEGATE}; cd /; {engine}"));
+    let id = sandbox.start(&mut bundle, "engine");
+    let log = layer.0.join("var/log/dockerd.log");
+    // An exec goes where init is: the container's own cgroup takes no process any more.
+    let start = std::time::Instant::now();
+    while sandbox.exec(&id, "docker version").code != 0 {
+        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        assert!(sandbox.status(&id) == "running" && start.elapsed() < PATIENCE, "no engine: {log}");
+    }
+    let inside = sandbox.exec(&id, "cat /proc/self/cgroup").succeeds();
+    assert_eq!(inside.stdout.trim(), "0::/init");
+    sandbox.exec(&id, "docker import /image.tar box").succeeds();
+    let outer = sandbox.cgroup(&id, "memory").path.parent().expect("a parent").to_owned();
+    for runtime in ["rt", "runc"] {
+        let run = format!("docker run -d --runtime {runtime} --network none -m 64m box sleep 1000");
+        let inner = sandbox.exec(&id, &run).succeeds().stdout.trim().to_owned();
+        // Its limit is in the kernel, below the outer one's.
+        let folder = outer.join("docker").join(&inner);
+        assert_eq!((limit_of(&folder), limit_of(&outer)), (64 * MIB, 512 * MIB), "{runtime}");
+        let pid = std::fs::read_to_string(folder.join("cgroup.procs")).expect("its processes");
+        let pid = pid.lines().next().expect("a process");
+        // From outside; with swap, docker gives as much of that as of memory.
+        let args =
+            ["test-memory", "--pid", pid, "--strategy", "sequential", "--expect", "64", "--format", "json"];
+        let proof = sandbox.rt(args).ok().json();
+        assert!(
+            ["enforced", "spilled-to-swap"].contains(&proof["verdict"].as_str().expect("a verdict")),
+            "{proof}"
+        );
+        assert_eq!(proof["cgroup"]["limit_bytes"], json!(64 * MIB));
+        let said = sandbox.exec(&id, &format!("docker exec {inner} echo inside")).succeeds();
+        assert_eq!(said.stdout, "inside\n", "{runtime}");
+        sandbox.exec(&id, &format!("docker update -m 48m --memory-swap 96m {inner}")).succeeds();
+        assert_eq!(limit_of(&folder), 48 * MIB, "{runtime}");
+        // A pause of the outer one reaches the inner one.
+        sandbox.rt(["pause", &id]).ok();
+        let frozen =
+            || std::fs::read_to_string(folder.join("cgroup.events")).unwrap_or_default().contains("frozen 1");
+        assert!(frozen(), "{runtime}");
+        sandbox.rt(["resume", &id]).ok();
+        wait_until("it runs again", || !frozen());
+        let full = format!(
+            "docker run --rm --runtime {runtime} --network none -m 16m --memory-swap 16m box dd if=/dev/zero of=/dev/shm/a bs=1M count=60"
+        );
+        assert_eq!(sandbox.exec(&id, &full).code, 137, "{runtime}");
+    }
+    // The proof of the outer limit is about the whole, and takes none of what runs within.
+    let running = || sandbox.exec(&id, "docker ps -q").succeeds().stdout.lines().count();
+    assert_eq!(running(), 2);
+    let proof = sandbox.rt(["test-memory", &id, "--strategy", "sequential", "--format", "json"]).ok().json();
+    assert_eq!(
+        (&proof["verdict"], &proof["cgroup"]["limit_bytes"]),
+        (&json!("enforced"), &json!(512 * MIB)),
+        "{proof}"
+    );
+    assert_eq!((running(), sandbox.status(&id)), (2, "running".into()));
+    sandbox.rt(["kill", &id, "KILL"]).ok();
+    sandbox.wait_for_status(&id, "stopped");
+    sandbox.rt(["delete", &id]).ok();
+    drop(layer);
+    sandbox.assert_nothing_left(&id);
 }

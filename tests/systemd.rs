@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use common::*;
 use serde_json::json;
@@ -303,29 +303,6 @@ fn without_systemd_the_manager_is_refused() {
             .fails_with("systemd not running on this host, cannot use systemd cgroups manager");
     }
     scope.sandbox.assert_nothing_left(&scope.id);
-}
-
-/// The machine's own root under a layer that takes what is written.
-struct Layer(PathBuf);
-
-impl Layer {
-    fn new(sandbox: &Sandbox) -> Self {
-        let folder = |name: &str| {
-            let path = sandbox.path(name);
-            std::fs::create_dir_all(&path).expect("a folder");
-            path
-        };
-        let (upper, work, root) = (folder("upper"), folder("work"), folder("root-of-machine"));
-        let options = format!("lowerdir=/,upperdir={},workdir={}", upper.display(), work.display());
-        Run::new("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&root).ok();
-        Self(root)
-    }
-}
-
-impl Drop for Layer {
-    fn drop(&mut self) {
-        let _ = Run::new("umount").arg("-l").arg(&self.0).run();
-    }
 }
 
 #[test]
