@@ -134,7 +134,7 @@ fn limits_survive_when_systemd_reads_its_units_again() {
 
 #[test]
 fn unified_files_and_an_oom_policy_are_properties() {
-    if !needs_systemd() {
+    if !needs_systemd() || !needs_rt() {
         return;
     }
     if !v2() {
@@ -154,6 +154,10 @@ fn unified_files_and_an_oom_policy_are_properties() {
     assert_eq!(scope.property("CPUQuotaPerSecUSec"), "300ms");
     assert_eq!(scope.property("OOMPolicy"), "kill");
     assert_eq!(scope.sandbox.cgroup(&scope.id, "memory").read("", "memory.oom.group"), "1");
+    // One kill would take the container.
+    let (verdict, code, record) = proof(&scope);
+    assert_eq!((verdict.as_str(), code), ("refused", 3), "{record}");
+    assert!(record.to_string().contains("group-kill"), "{record}");
 }
 
 #[test]
@@ -284,6 +288,303 @@ fn a_container_from_nothing_is_proved_in_its_scope() {
     sandbox.delete(&id);
     assert_eq!(show(&format!("rt-{id}.scope"), "LoadState"), "not-found");
     sandbox.assert_nothing_left(&id);
+}
+
+/// The verdict of a proof, its exit code, and all that was said.
+#[track_caller]
+fn proof(scope: &Scope) -> (String, i32, serde_json::Value) {
+    let args = ["test-memory", &scope.id, "--strategy", "sequential", "--format", "json"];
+    let outcome = scope.sandbox.rt(args).run();
+    let record = outcome.json();
+    (record["verdict"].as_str().expect("a verdict").to_owned(), outcome.code, record)
+}
+
+#[test]
+fn a_limit_is_proved_beside_protection_and_throttling() {
+    if !needs_systemd() || !needs_rt() {
+        return;
+    }
+    if !v2() {
+        return skip("memory on cgroup v2");
+    }
+    let mut scope = Scope::new("beside");
+    scope.bundle.set("/linux/resources/memory", json!({ "limit": 64 * MIB }));
+    let files = json!({
+        "memory.low": (16 * MIB).to_string(), "memory.min": (8 * MIB).to_string(), "memory.high": (24 * MIB).to_string(),
+        "memory.swap.max": "0",
+    });
+    scope.bundle.set("/linux/resources/unified", files.clone());
+    scope.start();
+    let cgroup = scope.sandbox.cgroup(&scope.id, "memory");
+    for (file, property) in [
+        ("memory.low", "MemoryLow"),
+        ("memory.min", "MemoryMin"),
+        ("memory.high", "MemoryHigh"),
+        ("memory.swap.max", "MemorySwapMax"),
+    ] {
+        assert_eq!(
+            (cgroup.read("", file), scope.property(property)),
+            (files[file].as_str().unwrap().into(), files[file].as_str().unwrap().into())
+        );
+    }
+    let (verdict, code, record) = proof(&scope);
+    assert_eq!((verdict.as_str(), code), ("throttled", 4), "{record}");
+    let update = |file: &str, value: &str| {
+        let resources = json!({ "unified": { file: value } }).to_string();
+        scope.sandbox.rt(["update", "--resources", "-", &scope.id]).stdin(resources).ok();
+        cgroup.read("", file)
+    };
+    assert_eq!(
+        (update("memory.high", "max"), scope.property("MemoryHigh")),
+        ("max".into(), "infinity".into())
+    );
+    assert_eq!((update("memory.min", "0"), scope.property("MemoryMin")), ("0".into(), "0".into()));
+    scope.sandbox.rt(["update", "--memory-reservation", &(4 * MIB).to_string(), &scope.id]).ok();
+    assert_eq!(
+        (cgroup.read("", "memory.low"), scope.property("MemoryLow")),
+        ((4 * MIB).to_string(), (4 * MIB).to_string())
+    );
+    let (verdict, code, record) = proof(&scope);
+    assert_eq!((verdict.as_str(), code), ("enforced", 0), "{record}");
+    assert_eq!(scope.property("ActiveState"), "active");
+}
+
+#[test]
+fn an_update_takes_every_limit_away() {
+    if !needs_systemd() || !needs_rt() {
+        return;
+    }
+    if !v2() {
+        return skip("memory on cgroup v2");
+    }
+    let mut scope = Scope::new("unlimited");
+    scope.bundle.set("/linux/resources/memory", json!({ "limit": 64 * MIB, "swap": 96 * MIB }));
+    scope.bundle.set("/linux/resources/cpu", json!({ "quota": 25_000, "period": 50_000 }));
+    scope.bundle.set("/linux/resources/pids", json!({ "limit": 77 }));
+    scope.start();
+    let args = ["update", "--memory=-1", "--memory-swap=-1", "--pids-limit=-1", "--cpu-quota=-1", &scope.id];
+    scope.sandbox.rt(args).ok();
+    let check = || {
+        for property in ["MemoryMax", "MemorySwapMax", "TasksMax", "CPUQuotaPerSecUSec"] {
+            assert_eq!(scope.property(property), "infinity", "{property}");
+        }
+        for (controller, file) in
+            [("memory", "memory.max"), ("memory", "memory.swap.max"), ("pids", "pids.max")]
+        {
+            assert_eq!(scope.sandbox.cgroup(&scope.id, controller).read("", file), "max", "{file}");
+        }
+        assert!(scope.sandbox.cgroup(&scope.id, "cpu").read("", "cpu.max").starts_with("max "));
+    };
+    check();
+    Run::new("systemctl").arg("daemon-reload").ok();
+    check();
+    let (verdict, code, record) = proof(&scope);
+    assert_eq!((verdict.as_str(), code), ("refused", 3), "{record}");
+    assert!(record.to_string().contains("unlimited"), "{record}");
+    // And back.
+    scope.sandbox.rt(["update", "--memory", &(32 * MIB).to_string(), &scope.id]).ok();
+    let (verdict, code, record) = proof(&scope);
+    assert_eq!((verdict.as_str(), code), ("enforced", 0), "{record}");
+    assert_eq!(record["cgroup"]["limit_bytes"], json!(32 * MIB));
+}
+
+#[test]
+fn a_tighter_limit_of_the_slice_is_named() {
+    if !needs_systemd() || !needs_rt() {
+        return;
+    }
+    if !v2() {
+        return skip("memory on cgroup v2");
+    }
+    let mut scope = Scope::new("above");
+    scope.bundle.set("/linux/cgroupsPath", json!(format!("rttest-above.slice:rt:{}", scope.id)));
+    scope.bundle.set("/linux/resources/memory", json!({ "limit": 64 * MIB }));
+    scope.start();
+    let limit = |value: &str| {
+        let args = ["set-property", "--runtime", "rttest-above.slice", &format!("MemoryMax={value}")];
+        Run::new("systemctl").args(args).ok();
+    };
+    limit("32M");
+    let (verdict, code, record) = proof(&scope);
+    let line = scope.sandbox.rt(["monitor", &scope.id, "0"]).ok().stdout;
+    limit("infinity");
+    assert_eq!((verdict.as_str(), code), ("refused", 3), "{record}");
+    assert!(record.to_string().contains("limited-above"), "{record}");
+    assert!(record.to_string().contains("/rttest.slice/rttest-above.slice"), "{record}");
+    assert!(line.contains("of 32 MiB (limit of /rttest.slice/rttest-above.slice"), "{line}");
+    let (verdict, code, record) = proof(&scope);
+    assert_eq!((verdict.as_str(), code), ("enforced", 0), "{record}");
+}
+
+#[test]
+fn device_rules_are_properties_and_hold_after_updates_and_reloads() {
+    if !needs_systemd() {
+        return;
+    }
+    let mut scope = Scope::new("devices");
+    let rules = json!([
+        { "allow": false, "access": "rwm" },
+        { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "w" },
+    ]);
+    scope.bundle.set("/linux/resources/devices", rules);
+    for kind in ["bounding", "effective", "permitted"] {
+        scope.bundle.set(&format!("/process/capabilities/{kind}/-"), json!("CAP_MKNOD"));
+    }
+    scope.start();
+    scope.sandbox.exec(&scope.id, "mknod /tmp/kmsg c 1 11 && mknod /tmp/mem c 1 1").succeeds();
+    let check = || {
+        assert_eq!(scope.property("DevicePolicy"), "strict");
+        assert!(
+            scope.property("DeviceAllow").contains("/dev/char/1:11 w"),
+            "{}",
+            scope.property("DeviceAllow")
+        );
+        let inside = |script: &str| scope.sandbox.exec(&scope.id, script);
+        inside("exec 3</tmp/kmsg").fails_with("Operation not permitted");
+        inside("exec 3>/tmp/kmsg").succeeds();
+        inside("exec 3>/tmp/mem").fails_with("Operation not permitted");
+        inside("exec 3<>/dev/null && head -c 1 /dev/zero >/dev/null").succeeds();
+    };
+    check();
+    scope.sandbox.rt(["update", "--pids-limit", "50", &scope.id]).ok();
+    check();
+    Run::new("systemctl").arg("daemon-reload").ok();
+    check();
+    // Where nothing is denied, systemd denies nothing.
+    let mut open = Scope::new("open");
+    open.bundle.set("/linux/resources/devices", json!([{ "allow": true, "access": "rwm" }]));
+    open.start();
+    assert_eq!((open.property("DevicePolicy"), open.property("DeviceAllow")), ("auto".into(), String::new()));
+}
+
+#[test]
+fn slices_nest_by_their_dashes_and_have_a_default() {
+    if !needs_systemd() {
+        return;
+    }
+    for (slice, path) in [
+        ("rttest-a-b.slice", "rttest.slice/rttest-a.slice/rttest-a-b.slice/"),
+        ("", "system.slice/"),
+        ("user.slice", "user.slice/"),
+        ("-.slice", ""),
+    ] {
+        let mut scope = Scope::new("slice");
+        scope.bundle.set("/linux/cgroupsPath", json!(format!("{slice}:rt:{}", scope.id)));
+        scope.bundle.set("/linux/resources/memory", json!({ "limit": 64 * MIB }));
+        scope.start();
+        assert_eq!(scope.property("Slice"), if slice.is_empty() { "system.slice" } else { slice });
+        let cgroup = scope.sandbox.cgroup(&scope.id, "memory");
+        let mount = if cgroup.v2 { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/memory" };
+        assert_eq!(cgroup.path, Path::new(mount).join(path).join(scope.unit()));
+        assert_eq!(cgroup.memory_limit(), (64 * MIB).to_string());
+        scope.sandbox.delete(&scope.id);
+        assert_eq!(scope.property("LoadState"), "not-found");
+        scope.sandbox.assert_nothing_left(&scope.id);
+    }
+    for (slice, words) in
+        [("rttest--a.slice", "invalid slice"), ("rttest", "invalid slice"), ("/a.slice", "invalid slice")]
+    {
+        let mut scope = Scope::new("slice");
+        scope.bundle.set("/linux/cgroupsPath", json!(format!("{slice}:rt:{}", scope.id)));
+        scope.create().run().fails_with(words);
+        scope.sandbox.assert_nothing_left(&scope.id);
+    }
+    // A unit that is a slice itself takes no process.
+    let mut scope = Scope::new("slice");
+    let unit = format!("rttest-{}.slice", scope.id.replace('-', "_"));
+    scope.bundle.set("/linux/cgroupsPath", json!(format!("rttest.slice:rt:{unit}")));
+    scope.create().run().fails_with(&unit);
+    scope.sandbox.assert_nothing_left(&scope.id);
+    assert_ne!(show(&unit, "ActiveState"), "active");
+}
+
+#[test]
+fn a_unit_whose_init_was_oom_killed_gives_its_name_back() {
+    if !needs_systemd() || !needs_rt() {
+        return;
+    }
+    let mut scope = Scope::new("oom");
+    scope.bundle.set("/linux/resources/memory", json!({ "limit": 16 * MIB }));
+    scope.bundle.args(&["dd", "if=/dev/zero", "of=/dev/shm/a", "bs=1M", "count=60"]);
+    scope.create().ok();
+    scope.sandbox.rt(["start", &scope.id]).ok();
+    scope.sandbox.wait_for_status(&scope.id, "stopped");
+    let why = scope.sandbox.rt(["why", &scope.id]).ok();
+    assert!(why.stdout.contains("OOM"), "{why}");
+    scope.sandbox.rt(["delete", &scope.id]).ok();
+    assert_eq!(scope.property("LoadState"), "not-found");
+    scope.sandbox.assert_nothing_left(&scope.id);
+    // Once more, and its state is lost, as in a reboot that systemd's units survived.
+    scope.create().ok();
+    scope.sandbox.rt(["start", &scope.id]).ok();
+    scope.sandbox.wait_for_status(&scope.id, "stopped");
+    std::fs::remove_dir_all(scope.sandbox.root().join(&scope.id)).expect("its state");
+    scope.bundle.args(&["sleep", "1000"]);
+    scope.start();
+    assert_eq!(
+        (scope.property("ActiveState"), scope.sandbox.status(&scope.id)),
+        ("active".into(), "running".into())
+    );
+    scope.sandbox.delete(&scope.id);
+    assert_eq!(scope.property("LoadState"), "not-found");
+    scope.sandbox.assert_nothing_left(&scope.id);
+}
+
+#[test]
+fn limits_that_annotations_give_are_in_the_kernel_and_stay() {
+    if !needs_systemd() || !needs_rt() {
+        return;
+    }
+    if !v2() {
+        return skip("memory on cgroup v2");
+    }
+    let mut scope = Scope::new("given");
+    scope.bundle.set("/linux/resources/memory", json!({ "limit": 64 * MIB }));
+    let annotations = json!({
+        "org.systemd.property.MemoryHigh": format!("uint64 {}", 40 * MIB),
+        "org.systemd.property.MemoryLow": format!("uint64 {}", 8 * MIB),
+        "org.systemd.property.TasksMax": "uint64 55",
+    });
+    scope.bundle.set("/annotations", annotations);
+    scope.start();
+    let check = |pids: &str| {
+        let cgroup = scope.sandbox.cgroup(&scope.id, "memory");
+        let values =
+            ["memory.max", "memory.high", "memory.low", "pids.max"].map(|file| cgroup.read("", file));
+        assert_eq!(
+            values,
+            [(64 * MIB).to_string(), (40 * MIB).to_string(), (8 * MIB).to_string(), pids.into()]
+        );
+    };
+    check("55");
+    let (verdict, code, record) = proof(&scope);
+    assert_eq!((verdict.as_str(), code), ("throttled", 4), "{record}");
+    scope.sandbox.rt(["update", "--pids-limit", "44", &scope.id]).ok();
+    check("44");
+    Run::new("systemctl").arg("daemon-reload").ok();
+    check("44");
+}
+
+#[test]
+fn a_paused_scope_stays_paused_and_can_be_killed() {
+    if !needs_systemd() {
+        return;
+    }
+    let mut scope = Scope::new("paused");
+    scope.start();
+    let id = &scope.id;
+    scope.sandbox.rt(["pause", id]).ok();
+    assert_eq!(scope.sandbox.status(id), "paused");
+    Run::new("systemctl").arg("daemon-reload").ok();
+    assert_eq!(scope.sandbox.status(id), "paused");
+    scope.sandbox.rt(["update", "--pids-limit", "33", id]).ok();
+    assert_eq!(scope.sandbox.status(id), "paused");
+    scope.sandbox.rt(["resume", id]).ok();
+    scope.sandbox.exec(id, "true").succeeds();
+    scope.sandbox.rt(["pause", id]).ok();
+    scope.sandbox.delete(id);
+    assert_eq!(scope.property("LoadState"), "not-found");
+    scope.sandbox.assert_nothing_left(id);
 }
 
 #[test]

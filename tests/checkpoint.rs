@@ -1,0 +1,350 @@
+//! Checkpoint and restore by the machine's criu: what runs goes on where it was, under the same limits.
+
+mod common;
+
+use std::fs;
+use std::path::PathBuf;
+
+use common::*;
+use serde_json::json;
+
+const MIB: i64 = 1 << 20;
+
+/// Asks criu, which asks the kernel.
+fn needs_criu() -> bool {
+    if !needs_root() || !needs_rt() {
+        return false;
+    }
+    let can =
+        std::process::Command::new("criu").arg("check").output().is_ok_and(|said| said.status.success());
+    if !can {
+        skip("criu that can dump on this kernel");
+    }
+    can
+}
+
+/// A container that counts in a file, and where it is saved.
+struct Counter {
+    sandbox: Sandbox,
+    bundle: Bundle,
+    id: String,
+}
+
+impl Counter {
+    fn new(name: &str) -> Self {
+        let sandbox = Sandbox::new();
+        let mut bundle = sandbox.bundle();
+        let id = sandbox.id(name);
+        bundle.set("/linux/resources/memory", json!({ "limit": 64 * MIB }));
+        bundle.set("/linux/resources/pids", json!({ "limit": 77 }));
+        // Its own descriptors: a test's output files are none of the container's.
+        bundle.shell("exec </dev/null >/dev/null 2>&1; i=0; while :; do i=$((i + 1)); echo $i >/tmp/new; mv /tmp/new /tmp/count; sleep 0.2; done");
+        Self { sandbox, bundle, id }
+    }
+
+    fn start(&mut self) {
+        self.sandbox.create_command(&mut self.bundle, &self.id).ok();
+        self.sandbox.rt(["start", &self.id]).ok();
+        self.goes_on();
+    }
+
+    fn count(&self) -> u64 {
+        let text = fs::read_to_string(self.bundle.rootfs("tmp/count")).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    }
+
+    #[track_caller]
+    fn goes_on(&self) -> u64 {
+        let before = self.count();
+        wait_until("it counts", || self.count() > before + 1);
+        self.count()
+    }
+
+    fn images(&self, name: &str) -> PathBuf {
+        self.sandbox.path(name)
+    }
+
+    fn checkpoint(&self, images: &str, more: &[&str]) -> Run {
+        self.sandbox.rt(["checkpoint", "--image-path"]).arg(self.images(images)).args(more).arg(&self.id)
+    }
+
+    fn restore(&self, images: &str, more: &[&str]) -> Run {
+        let restore = self.sandbox.rt(["restore", "--image-path"]).arg(self.images(images));
+        restore.arg("--bundle").arg(&self.bundle.path).args(more).arg(&self.id)
+    }
+
+    #[track_caller]
+    fn has_its_limits(&self) {
+        assert_eq!(self.sandbox.cgroup(&self.id, "memory").memory_limit(), (64 * MIB).to_string());
+        assert_eq!(self.sandbox.cgroup(&self.id, "pids").read("pids.max", "pids.max"), "77");
+    }
+}
+
+#[test]
+fn a_container_goes_on_where_it_was_with_its_limits() {
+    if !needs_criu() {
+        return;
+    }
+    let mut counter = Counter::new("again");
+    for kind in ["bounding", "effective", "permitted"] {
+        counter.bundle.set(&format!("/process/capabilities/{kind}/-"), json!("CAP_MKNOD"));
+    }
+    counter.start();
+    let Counter { sandbox, id, .. } = &counter;
+    sandbox.exec(id, "mknod /tmp/kmsg c 1 11").succeeds();
+    counter.checkpoint("images", &[]).ok();
+    sandbox.rt(["state", id]).run().fails_with("container does not exist");
+    sandbox.assert_nothing_left(id);
+    let saved = counter.count();
+    let pid_file = sandbox.path("pid");
+    counter.restore("images", &["--detach", "--pid-file", &pid_file.to_string_lossy()]).ok();
+    assert_eq!(sandbox.status(id), "running");
+    let pid = sandbox.pid(id).to_string();
+    assert_eq!(fs::read_to_string(pid_file).expect("a pid file"), pid);
+    // From where it was, not from the beginning.
+    assert!(counter.goes_on() > saved);
+    counter.has_its_limits();
+    sandbox.exec(id, "exec 3>/tmp/kmsg").fails_with("Operation not permitted");
+    sandbox.exec(id, "test $(cat /proc/1/comm) = sh && exec 3<>/dev/null").succeeds();
+    sandbox.rt(["pause", id]).ok();
+    assert_eq!(sandbox.status(id), "paused");
+    sandbox.rt(["resume", id]).ok();
+    let proof = sandbox.rt(["test-memory", id, "--strategy", "sequential", "--format", "json"]).ok().json();
+    assert_eq!(
+        (&proof["verdict"], &proof["cgroup"]["limit_bytes"]),
+        (&json!("enforced"), &json!(64 * MIB)),
+        "{proof}"
+    );
+    counter.goes_on();
+    sandbox.rt(["kill", id, "KILL"]).ok();
+    sandbox.wait_for_status(id, "stopped");
+    sandbox.rt(["delete", id]).ok();
+    sandbox.assert_nothing_left(id);
+}
+
+#[test]
+fn one_that_is_left_running_runs_on_and_can_be_brought_back_later() {
+    if !needs_criu() {
+        return;
+    }
+    let mut counter = Counter::new("left");
+    counter.start();
+    let Counter { sandbox, id, .. } = &counter;
+    let pid = sandbox.pid(id);
+    counter.checkpoint("images", &["--leave-running"]).ok();
+    assert_eq!((sandbox.status(id), sandbox.pid(id)), ("running".into(), pid));
+    counter.goes_on();
+    counter.has_its_limits();
+    // Its name is taken as long as it is there.
+    let taken = counter.restore("images", &["--detach"]).run();
+    taken.fails_with("container with given ID already exists");
+    counter.goes_on();
+    sandbox.delete(id);
+    let last = counter.count();
+    counter.restore("images", &["--detach"]).ok();
+    wait_until("it counts from what was saved", || counter.count() < last);
+    counter.goes_on();
+    counter.has_its_limits();
+    sandbox.delete(id);
+    sandbox.assert_nothing_left(id);
+}
+
+#[test]
+fn a_dump_that_fails_leaves_the_container_running() {
+    if !needs_criu() {
+        return;
+    }
+    let mut counter = Counter::new("undumped");
+    // A lock on a file, which criu saves only with --file-locks.
+    counter.bundle.shell(
+        "exec </dev/null >/dev/null 2>&1; exec 9>/tmp/lock; flock 9; i=0; \
+         while :; do i=$((i + 1)); echo $i >/tmp/new; mv /tmp/new /tmp/count; sleep 0.2; done",
+    );
+    counter.sandbox.create_command(&mut counter.bundle, &counter.id).ok();
+    let Counter { sandbox, id, .. } = &counter;
+    counter.checkpoint("early", &[]).run().fails_with("Container cannot be checkpointed in created state");
+    assert!(!counter.images("early").exists());
+    sandbox.rt(["start", id]).ok();
+    counter.goes_on();
+    let pid = sandbox.pid(id);
+    let failed = counter.checkpoint("images", &[]).run().fails_with("criu failed: type DUMP");
+    assert!(failed.stderr.contains("file-locks") || failed.stderr.contains("file locks"), "{failed}");
+    assert_eq!((sandbox.status(id), sandbox.pid(id)), ("running".into(), pid));
+    counter.goes_on();
+    counter.has_its_limits();
+    // With the flag it can be saved, by one of the same name as well.
+    counter.checkpoint("images", &["--file-locks"]).ok();
+    sandbox.assert_nothing_left(id);
+    counter.restore("images", &["--file-locks", "--detach"]).ok();
+    counter.goes_on();
+    sandbox.exec(id, "flock -n /tmp/lock true").fails_with("");
+    sandbox.rt(["kill", id, "KILL"]).ok();
+    sandbox.wait_for_status(id, "stopped");
+    counter.checkpoint("late", &[]).run().fails_with("Container cannot be checkpointed in stopped state");
+    sandbox.delete(id);
+    sandbox.assert_nothing_left(id);
+}
+
+#[test]
+fn a_restore_that_fails_leaves_nothing() {
+    if !needs_criu() {
+        return;
+    }
+    let mut counter = Counter::new("unrestored");
+    counter.start();
+    counter.checkpoint("images", &[]).ok();
+    let last = counter.count();
+    counter.restore("nowhere", &["--detach"]).run().fails_with("nowhere");
+    counter.sandbox.assert_nothing_left(&counter.id);
+    // A limit that is too small for what was saved.
+    counter.bundle.set("/linux/resources/memory", json!({ "limit": 256 * 1024 }));
+    counter.bundle.save();
+    counter.restore("images", &["--detach"]).run().fails_with("criu");
+    counter.sandbox.assert_nothing_left(&counter.id);
+    // A limit that cannot be.
+    counter.bundle.set("/linux/resources/memory", json!({ "limit": 64 * MIB }));
+    counter.bundle.set("/linux/resources/unified", json!({ "memory.no-such-file": "1" }));
+    counter.bundle.save();
+    counter.restore("images", &["--detach"]).run().fails_with("memory.no-such-file");
+    counter.sandbox.assert_nothing_left(&counter.id);
+    counter.bundle.unset("/linux/resources/unified").save();
+    // Images that are cut.
+    let core = counter.images("images").join("core-1.img");
+    let whole = fs::read(&core).expect("an image");
+    fs::write(&core, &whole[..whole.len() / 2]).expect("half an image");
+    counter.restore("images", &["--detach"]).run().fails_with("criu failed: type RESTORE");
+    counter.sandbox.assert_nothing_left(&counter.id);
+    assert_eq!(counter.count(), last);
+    fs::write(&core, whole).expect("the image");
+    counter.restore("images", &["--detach"]).ok();
+    counter.goes_on();
+    counter.sandbox.delete(&counter.id);
+    counter.sandbox.assert_nothing_left(&counter.id);
+}
+
+#[test]
+fn a_restore_in_the_foreground_ends_as_the_container_does() {
+    if !needs_criu() {
+        return;
+    }
+    let mut counter = Counter::new("foreground");
+    counter.bundle.shell(
+        "exec </dev/null >/dev/null 2>&1; i=0; until test -e /tmp/go; do i=$((i + 1)); echo $i >/tmp/new; \
+         mv /tmp/new /tmp/count; sleep 0.2; done; exit 7",
+    );
+    counter.start();
+    // What changes between a first look and the dump is little: pre-dump, then a dump that builds on it.
+    counter.checkpoint("before", &["--pre-dump"]).ok();
+    counter.goes_on();
+    counter.checkpoint("images", &["--parent-path", "../before"]).ok();
+    let Counter { sandbox, id, .. } = &counter;
+    let restored = counter.restore("images", &[]).spawn();
+    wait_until("it runs", || sandbox.rt(["state", id]).run().stdout.contains("\"running\""));
+    counter.goes_on();
+    counter.has_its_limits();
+    fs::write(counter.bundle.rootfs("tmp/go"), "").expect("a file");
+    assert_eq!(restored.wait(PATIENCE).code, 7);
+    sandbox.assert_nothing_left(id);
+}
+
+#[test]
+fn output_to_a_pipe_goes_to_the_pipe_of_the_restore() {
+    if !needs_criu() {
+        return;
+    }
+    let mut counter = Counter::new("pipe");
+    counter.bundle.shell("exec </dev/null; i=0; while :; do i=$((i + 1)); echo $i; sleep 0.2; done");
+    let path = counter.sandbox.prepare(&mut counter.bundle, &counter.id);
+    let Counter { sandbox, id, .. } = &counter;
+    let piped = |command: &str, out: &str| {
+        let script = format!("\"$0\" --root \"$1\" {command} 2>&1 | cat >\"$2\"");
+        let shell = Run::new("sh").args(["-c", &script]).arg(Sandbox::binary()).arg(sandbox.root());
+        shell.arg(sandbox.path(out)).spawn()
+    };
+    let lines = |out: &str| {
+        let text = fs::read_to_string(sandbox.path(out)).unwrap_or_default();
+        text.lines().map(|line| line.parse().unwrap_or(0)).collect::<Vec<u64>>()
+    };
+    let first = piped(&format!("run --detach --bundle '{path}' {id}"), "first");
+    wait_until("output", || lines("first").len() > 2);
+    counter.checkpoint("images", &[]).ok();
+    first.wait(PATIENCE).succeeds();
+    let images = counter.images("images");
+    let second = piped(
+        &format!("restore --detach --bundle '{path}' --image-path '{}' {id}", images.display()),
+        "second",
+    );
+    wait_until("output again", || lines("second").len() > 2);
+    sandbox.delete(id);
+    second.wait(PATIENCE).succeeds();
+    let (first, second) = (lines("first"), lines("second"));
+    assert_eq!(second[0], first.last().expect("a line") + 1, "{first:?} {second:?}");
+    sandbox.assert_nothing_left(id);
+}
+
+#[test]
+fn a_scope_of_systemd_is_restored_with_its_properties() {
+    if !needs_criu() {
+        return;
+    }
+    if !std::path::Path::new("/run/systemd/system").is_dir() {
+        return skip("systemd");
+    }
+    let mut counter = Counter::new("scope");
+    counter.bundle.set("/linux/cgroupsPath", json!(format!("rttest-units.slice:rt:{}", counter.id)));
+    counter.bundle.save();
+    let Counter { sandbox, id, .. } = &counter;
+    let unit = format!("rt-{id}.scope");
+    let show = |name: &str| {
+        let shown = Run::new("systemctl").args(["show", "--value", "--property", name, &unit]).ok();
+        shown.stdout.trim().to_owned()
+    };
+    let bundle = counter.bundle.path.to_string_lossy().into_owned();
+    sandbox.rt(["--systemd-cgroup", "run", "--detach", "--bundle", &bundle, id]).ok();
+    counter.goes_on();
+    counter.checkpoint("images", &[]).ok();
+    assert_eq!(show("LoadState"), "not-found");
+    sandbox.assert_nothing_left(id);
+    let images = counter.images("images").to_string_lossy().into_owned();
+    let args = ["--systemd-cgroup", "restore", "--detach", "--bundle", &bundle, "--image-path", &images, id];
+    sandbox.rt(args).ok();
+    counter.goes_on();
+    counter.has_its_limits();
+    assert_eq!((show("ActiveState"), show("Slice")), ("active".into(), "rttest-units.slice".into()));
+    assert_eq!((show("MemoryMax"), show("TasksMax")), ((64 * MIB).to_string(), "77".into()));
+    assert_eq!(show("DevicePolicy"), "strict");
+    let cgroup = sandbox.cgroup(id, "memory").path;
+    assert!(cgroup.ends_with(format!("rttest.slice/rttest-units.slice/{unit}")), "{cgroup:?}");
+    sandbox.delete(id);
+    assert_eq!(show("LoadState"), "not-found");
+    sandbox.assert_nothing_left(id);
+}
+
+#[test]
+fn images_of_rt_are_restored_by_runc_and_those_of_runc_by_rt() {
+    if !needs_criu() || !needs_engine("runc") {
+        return;
+    }
+    let mut counter = Counter::new("both");
+    counter.start();
+    let Counter { sandbox, id, .. } = &counter;
+    let runc = |args: &[&str]| {
+        let (key, mark) = sandbox.mark().split_once('=').expect("a mark");
+        Run::new("runc").arg("--root").arg(sandbox.path("runc")).args(args).env(key, mark)
+    };
+    counter.checkpoint("ours", &[]).ok();
+    sandbox.assert_nothing_left(id);
+    let saved = counter.count();
+    let (ours, theirs) = (counter.images("ours"), counter.images("theirs"));
+    let (ours, theirs) = (ours.to_string_lossy(), theirs.to_string_lossy());
+    let bundle = counter.bundle.path.to_string_lossy();
+    runc(&["restore", "--detach", "--bundle", &bundle, "--image-path", &ours, id]).ok();
+    assert!(counter.goes_on() > saved);
+    runc(&["checkpoint", "--image-path", &theirs, id]).ok();
+    let saved = counter.count();
+    counter.restore("theirs", &["--detach"]).ok();
+    assert!(counter.goes_on() > saved);
+    counter.has_its_limits();
+    sandbox.delete(id);
+    sandbox.assert_nothing_left(id);
+}
