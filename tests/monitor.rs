@@ -180,13 +180,42 @@ fn metrics_are_put_in_place_whole() {
     view.signal(nix::sys::signal::SIGINT);
     assert_eq!(view.wait(Duration::from_secs(5)).code, 0);
     let left: Vec<PathBuf> = fs::read_dir(&folder).expect("the folder").flatten().map(|e| e.path()).collect();
-    assert_eq!(left, [file]);
+    assert_eq!(left, std::slice::from_ref(&file));
     let printed = sandbox.rt(["monitor", &id, "0", "--format", "openmetrics"]).ok().stdout;
     assert_eq!(printed.matches("# EOF").count(), 1, "{printed}");
+    let older = sandbox.rt(["monitor", "--all", "0", "--format", "prometheus", "-o", &name]).ok().stdout;
+    let text = fs::read_to_string(&file).expect("the file");
+    assert!(older.is_empty() && !text.contains("# EOF") && !text.contains("# UNIT"), "{older}{text}");
+    let told = format!(
+        "# TYPE rt_memory_oom_kills_total counter\n# HELP rt_memory_oom_kills_total Processes of the \
+        container that were OOM-killed.\nrt_memory_oom_kills_total{{container=\"{id}\"}} 0\n"
+    );
+    assert!(text.contains(&told), "{text}");
     sandbox
         .rt(["monitor", &id, "0", "--format", "openmetrics", "-o", "/nowhere/rt.prom"])
         .run()
         .fails_with("cannot write '/nowhere/rt.prom'");
+}
+
+#[test]
+fn metrics_name_the_pod_of_a_container() {
+    if lacks() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle();
+    let annotations = serde_json::json!({
+        "io.kubernetes.cri.sandbox-namespace": "shop",
+        "io.kubernetes.cri.sandbox-name": "cart-0",
+        "io.kubernetes.cri.container-name": "cart",
+    });
+    bundle.set("/annotations", annotations);
+    let id = sandbox.start(&mut bundle, "pod");
+    let text = sandbox.rt(["monitor", "--all", "0", "--format", "prometheus"]).ok().stdout;
+    let info = format!(
+        "rt_container_info{{container=\"{id}\",namespace=\"shop\",pod=\"cart-0\",name=\"cart\"}} 1\n"
+    );
+    assert!(text.contains(&info), "{text}");
 }
 
 #[test]

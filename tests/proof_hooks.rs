@@ -304,6 +304,27 @@ fn an_annotation_and_a_hook_prove_once() {
 }
 
 #[test]
+fn a_pods_sandbox_starts_where_its_containers_must_be_proved() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle();
+    for (kind, code) in [("sandbox", 0), ("container", 1)] {
+        let annotations = json!({
+            "rt.memory.test": "prestart",
+            "rt.memory.policy": "enforce",
+            "io.kubernetes.cri.container-type": kind,
+        });
+        bundle.set("/annotations", annotations);
+        let id = sandbox.id(kind);
+        let path = sandbox.prepare(&mut bundle, &id);
+        let created = sandbox.rt(["create", "--bundle", &path, &id]).run();
+        assert_eq!(created.code, code, "without a limit, as a {kind}: {created}");
+    }
+}
+
+#[test]
 fn annotations_that_cannot_be_obeyed_are_named() {
     if !needs_root() || !needs_rt() {
         return;

@@ -71,6 +71,20 @@ fn without_a_name_every_container_is_told_and_one_whose_create_failed() {
     assert!(row(&denied).starts_with("deleted - refused (unlimited) 20"), "{text}");
     let json = sandbox.rt(["report", "--format", "json"]).ok().stdout;
     assert_eq!(json.lines().count(), 3, "{json}");
+    let file = sandbox.path("proofs.prom");
+    sandbox.rt(["report", "--format", "openmetrics", "-o", &file.to_string_lossy()]).ok();
+    let metrics = fs::read_to_string(&file).expect("a file");
+    for (id, told) in [
+        (&proved, "verdict=\"enforced\""),
+        (&gone, "verdict=\"enforced\""),
+        (&denied, "verdict=\"refused\",reason=\"unlimited\""),
+    ] {
+        let sample = format!("rt_proof_verdict{{container=\"{id}\",{told}}} 1\n");
+        assert!(metrics.contains(&sample), "{sample}{metrics}");
+    }
+    assert!(!metrics.contains(&plain) && metrics.ends_with("# EOF\n"), "{metrics}");
+    let one = sandbox.rt(["report", &proved, "--format", "prometheus"]).ok().stdout;
+    assert_eq!(one.lines().filter(|line| !line.starts_with('#')).count(), 2, "{one}");
     let page = sandbox.rt(["report", "--format", "html", "--all"]).ok().stdout;
     assert_eq!(page.matches("<article>").count(), 3);
     assert!(page.contains("<title>Memory proofs</title>"), "{page}");

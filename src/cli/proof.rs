@@ -94,6 +94,8 @@ pub enum MonitorFormat {
     Json,
     /// OpenMetrics text, for Prometheus.
     Openmetrics,
+    /// Prometheus' older text format, for the textfile collector of node exporter.
+    Prometheus,
 }
 
 /// Arguments of `monitor`.
@@ -116,10 +118,10 @@ pub struct MonitorArgs {
     /// time between two readings, 1ms or more
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     pub interval: Duration,
-    /// text, json or openmetrics
+    /// text, json, openmetrics or prometheus
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
     pub format: MonitorFormat,
-    /// with openmetrics: the file to put in place at each reading, as node exporter's textfile collector reads it
+    /// with openmetrics or prometheus: the file to put in place at each reading, as node exporter's textfile collector reads it
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
@@ -170,6 +172,10 @@ pub enum ReportFormat {
     Json,
     /// A page with pictures.
     Html,
+    /// OpenMetrics text: the last verdict of every container.
+    Openmetrics,
+    /// The same in Prometheus' older text format, for the textfile collector of node exporter.
+    Prometheus,
 }
 
 /// Arguments of `report`.
@@ -181,7 +187,7 @@ pub struct ReportArgs {
     /// all proofs, not the last one alone
     #[arg(long)]
     pub all: bool,
-    /// text, json or html
+    /// text, json or html; openmetrics or prometheus for the last verdicts of all containers
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
     pub format: ReportFormat,
     /// write to a file instead of stdout

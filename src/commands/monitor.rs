@@ -1,5 +1,6 @@
 //! `monitor`: the memory of a container, or of all, as it changes.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -16,8 +17,10 @@ use crate::exit::ExitStatus;
 use crate::log;
 use crate::monitor::{self, End, Known, MonitorError, Reading, Target};
 use crate::proof::Place;
+use crate::report::exposition::Dialect;
+use crate::report::memory_metrics::{self, Pod, Pods};
 use crate::report::sparkline::Trend;
-use crate::report::{monitor as report, monitor_table, openmetrics};
+use crate::report::{monitor as report, monitor_table};
 use crate::runtime::{Status, Store};
 
 /// The terminal is drawn at most this often.
@@ -60,7 +63,7 @@ fn one(global: &Global, args: &MonitorArgs, time: Option<Duration>, mut view: Vi
     let mut seen = false;
     let end = monitor::watch(&target, args.interval, time, &mut |reading| {
         seen = true;
-        view.show(&[(subject.id.clone(), reading.clone())])
+        view.show(&[(subject.id.clone(), reading.clone())], &Pods::new())
     })?;
     anyhow::ensure!(seen || args.pid.is_none(), "there is no process with {}", subject.id);
     view.end(&subject.id, end)
@@ -68,19 +71,28 @@ fn one(global: &Global, args: &MonitorArgs, time: Option<Duration>, mut view: Vi
 
 fn all(global: &Global, args: &MonitorArgs, time: Option<Duration>, mut view: View) -> anyhow::Result<()> {
     let store = Store::open(global)?;
-    let mut find = |known: &Known| find(&store, known);
-    monitor::watch_all(args.interval, time, &mut find, &mut |readings| view.show(readings))?;
+    let pods = RefCell::new(Pods::new());
+    let mut find = |known: &Known| find(&store, known, &mut pods.borrow_mut());
+    monitor::watch_all(args.interval, time, &mut find, &mut |readings| {
+        let mut pods = pods.borrow_mut();
+        pods.retain(|id, _| readings.binary_search_by(|(other, _)| other.cmp(id)).is_ok());
+        view.show(readings, &pods)
+    })?;
     Ok(())
 }
 
-/// Containers of this root that live and are not known yet. Only their records are read.
-fn find(store: &Store, known: &Known) -> io::Result<Vec<(String, Pid)>> {
+/// Containers of this root that live and are not known yet, and the pods they belong to. Only their records are read.
+fn find(store: &Store, known: &Known, pods: &mut Pods) -> io::Result<Vec<(String, Pid)>> {
     let names = store.names().map_err(io::Error::other)?;
     let unknown = names.into_iter().filter(|id| !known.contains(id));
     let living = unknown.filter_map(|id| {
         let container = store.load(&id).ok()?;
         let lives = matches!(container.status(), Status::Created | Status::Running | Status::Paused);
-        lives.then(|| (id, Pid::from_raw(container.init_pid())))
+        let pod = Pod::of(container.annotations());
+        lives.then(|| {
+            pods.insert(id.clone(), pod);
+            (id, Pid::from_raw(container.init_pid()))
+        })
     });
     Ok(living.collect())
 }
@@ -88,8 +100,11 @@ fn find(store: &Store, known: &Known) -> io::Result<Vec<(String, Pid)>> {
 /// For how long; a mistake in the arguments is exit 2.
 fn time(args: &MonitorArgs) -> anyhow::Result<Option<Duration>> {
     anyhow::ensure!(args.interval >= SHORTEST, "bad --interval: it must be 1 ms or more");
-    let output_is_read = args.output.is_none() || args.format == MonitorFormat::Openmetrics;
-    anyhow::ensure!(output_is_read, "bad --output: only --format openmetrics writes a file");
+    let metrics = matches!(args.format, MonitorFormat::Openmetrics | MonitorFormat::Prometheus);
+    anyhow::ensure!(
+        args.output.is_none() || metrics,
+        "bad --output: only --format openmetrics or prometheus writes a file"
+    );
     let words = [&args.container, &args.seconds].into_iter().flatten().map(String::as_str);
     let words: Vec<&str> =
         words.skip(usize::from(!(args.all || args.pid.is_some() || args.cgroup.is_some()))).collect();
@@ -129,7 +144,7 @@ impl View {
         }
     }
 
-    fn show(&mut self, readings: &[(String, Reading)]) -> io::Result<()> {
+    fn show(&mut self, readings: &[(String, Reading)], pods: &Pods) -> io::Result<()> {
         match self.format {
             MonitorFormat::Text if self.terminal => self.draw(readings),
             MonitorFormat::Text if self.table => {
@@ -144,16 +159,17 @@ impl View {
                     |(id, reading): &(String, Reading)| report::json(id, reading).map(|line| line + "\n");
                 write(&readings.iter().map(line).collect::<serde_json::Result<String>>()?)
             }
-            MonitorFormat::Openmetrics => {
-                let text = openmetrics::exposition(readings);
-                match &self.output {
-                    None => write(&text),
-                    Some(path) => output::replace(path, &text).map_err(|e| {
-                        io::Error::new(e.kind(), format!("cannot write '{}': {e}", path.display()))
-                    }),
-                }
-            }
+            MonitorFormat::Openmetrics => self.put(Dialect::OpenMetrics, readings, pods),
+            MonitorFormat::Prometheus => self.put(Dialect::Prometheus, readings, pods),
         }
+    }
+
+    /// Prints metrics, or puts them in the place of the file.
+    fn put(&self, dialect: Dialect, readings: &[(String, Reading)], pods: &Pods) -> io::Result<()> {
+        let text = memory_metrics::exposition(dialect, readings, pods);
+        let Some(path) = &self.output else { return write(&text) };
+        output::replace(path, &text)
+            .map_err(|e| io::Error::new(e.kind(), format!("cannot write '{}': {e}", path.display())))
     }
 
     /// Draws over what was drawn before.
@@ -183,7 +199,7 @@ impl View {
             MonitorFormat::Json => {
                 matches!(end, End::Ended | End::Stopped).then(|| "{\"ended\":true}\n".to_owned())
             }
-            MonitorFormat::Openmetrics => None,
+            MonitorFormat::Openmetrics | MonitorFormat::Prometheus => None,
         };
         super::print(&text.unwrap_or_default())
     }

@@ -12,8 +12,9 @@ use crate::cli::{Global, ReportArgs, ReportFormat};
 use crate::exit::ExitStatus;
 use crate::proof::history::{Entry, History};
 use crate::proof::journal;
+use crate::report::exposition::Dialect;
 use crate::report::verdicts::{self, Line};
-use crate::report::{history as text, history_html};
+use crate::report::{history as text, history_html, proof_metrics};
 use crate::runtime::Store;
 
 /// A journal is bounded; whatever is longer is none.
@@ -75,6 +76,8 @@ fn document(format: ReportFormat, history: &History) -> anyhow::Result<String> {
         ReportFormat::Text => text::text(history),
         ReportFormat::Json => json(history)?,
         ReportFormat::Html => history_html::document(history),
+        ReportFormat::Openmetrics => proof_metrics::exposition(Dialect::OpenMetrics, history),
+        ReportFormat::Prometheus => proof_metrics::exposition(Dialect::Prometheus, history),
     })
 }
 

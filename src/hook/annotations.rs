@@ -30,6 +30,16 @@ pub const SECONDS: &str = "rt.memory.seconds";
 const TOLD: [&str; 5] =
     ["rt.memory.verdict", "rt.memory.verdict.at", "rt.memory.death", "rt.memory.peak", "rt.memory.oom-kills"];
 
+/// How CRI engines mark the container that only holds a pod's namespaces, and has no memory limit. The annotations of
+/// the pod reach it too (containerd's `pod_annotations`).
+const SANDBOX: [(&str, &str); 2] =
+    [("io.kubernetes.cri.container-type", "sandbox"), ("io.kubernetes.cri-o.ContainerType", "sandbox")];
+
+/// Whether the container is the sandbox of a pod.
+pub fn is_sandbox<'a>(all: impl IntoIterator<Item = (&'a str, &'a str)>) -> bool {
+    all.into_iter().any(|pair| SANDBOX.contains(&pair))
+}
+
 /// An annotation that cannot be obeyed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AnnotationError {
@@ -118,6 +128,13 @@ mod tests {
         };
         assert_eq!(read, Ok(expected));
         assert_eq!(Annotations::read([("rt.memory.death", "exited")]), Ok(Annotations::default()));
+    }
+
+    #[test]
+    fn a_sandbox_is_told_from_a_container() {
+        assert!(is_sandbox([("a", "b"), ("io.kubernetes.cri.container-type", "sandbox")]));
+        assert!(is_sandbox([("io.kubernetes.cri-o.ContainerType", "sandbox")]));
+        assert!(!is_sandbox([("io.kubernetes.cri.container-type", "container"), ("x", "sandbox")]));
     }
 
     #[test]

@@ -1,16 +1,42 @@
-//! Readings as OpenMetrics text, which Prometheus and the textfile collector of its node exporter read.
+//! Readings as metrics, for Prometheus.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
+use super::exposition::{Dialect, Exposition, Family};
 use crate::cgroup::pressure::PressureScope;
 use crate::monitor::Reading;
 
-/// One family of metrics: its name, kind, unit, meaning, and its value in a reading.
-struct Family {
-    name: &'static str,
-    kind: &'static str,
-    unit: &'static str,
-    help: &'static str,
+/// The pod that a container belongs to, as its engine says in annotations; empty where it says nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pod {
+    pub namespace: String,
+    pub name: String,
+    /// The container's name in it.
+    pub container: String,
+}
+
+impl Pod {
+    /// From annotations as containerd's CRI plug-in or CRI-O write them.
+    #[must_use]
+    pub fn of(annotations: &std::collections::BTreeMap<String, String>) -> Self {
+        let find = |names: [&str; 2]| {
+            let found = names.iter().find_map(|name| annotations.get(*name));
+            found.cloned().unwrap_or_default()
+        };
+        Self {
+            namespace: find(["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"]),
+            name: find(["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"]),
+            container: find(["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]),
+        }
+    }
+}
+
+/// Pods by the names of their containers.
+pub type Pods = std::collections::BTreeMap<String, Pod>;
+
+/// A family of metrics, and its value in a reading.
+struct Metric {
+    family: Family,
     value: fn(&Reading) -> Option<Value>,
 }
 
@@ -29,11 +55,20 @@ impl fmt::Display for Value {
     }
 }
 
-fn bytes(name: &'static str, help: &'static str, value: fn(&Reading) -> Option<Value>) -> Family {
-    Family { name, kind: "gauge", unit: "bytes", help, value }
+const INFO: Family = Family {
+    name: "rt_container_info",
+    kind: "gauge",
+    unit: "",
+    help: "1 for each container, with the pod that it belongs to, if any.",
+};
+
+const LIMIT: &str = "rt_memory_limit_bytes";
+
+fn bytes(name: &'static str, help: &'static str, value: fn(&Reading) -> Option<Value>) -> Metric {
+    Metric { family: Family { name, kind: "gauge", unit: "bytes", help }, value }
 }
 
-fn families() -> [Family; 8] {
+fn metrics() -> [Metric; 8] {
     use Value::{Seconds, Whole};
     // The pressure of the whole host is no container's.
     fn own(reading: &Reading) -> Option<crate::cgroup::pressure::Pressure> {
@@ -44,32 +79,36 @@ fn families() -> [Family; 8] {
         bytes("rt_memory_working_set_bytes", "Usage without idle page cache.", |r| {
             Some(Whole(r.working_set_bytes))
         }),
-        bytes("rt_memory_limit_bytes", "The tightest limit that binds; absent without one.", |r| {
-            r.limit_bytes.map(Whole)
-        }),
+        bytes(LIMIT, "The tightest limit that binds; absent without one.", |r| r.limit_bytes.map(Whole)),
         bytes("rt_memory_peak_bytes", "The highest usage recorded.", |r| r.peak_bytes.map(Whole)),
         bytes("rt_memory_swap_bytes", "Memory of the container in swap.", |r| Some(Whole(r.swap_bytes))),
-        Family {
-            name: "rt_memory_oom_kills",
-            kind: "counter",
-            unit: "",
-            help: "Processes of the container that were OOM-killed.",
+        Metric {
+            family: Family {
+                name: "rt_memory_oom_kills",
+                kind: "counter",
+                unit: "",
+                help: "Processes of the container that were OOM-killed.",
+            },
             value: |r| Some(Whole(r.oom_kills)),
         },
-        Family {
-            name: "rt_memory_pressure_some_seconds",
-            kind: "counter",
-            unit: "seconds",
-            help: "Time in which some task of the container waited for memory.",
+        Metric {
+            family: Family {
+                name: "rt_memory_pressure_some_seconds",
+                kind: "counter",
+                unit: "seconds",
+                help: "Time in which some task of the container waited for memory.",
+            },
             value: |r| {
                 own(r).map(|p| Seconds(std::time::Duration::from_micros(p.some_total_us).as_secs_f64()))
             },
         },
-        Family {
-            name: "rt_memory_pressure_full_seconds",
-            kind: "counter",
-            unit: "seconds",
-            help: "Time in which all tasks of the container waited for memory.",
+        Metric {
+            family: Family {
+                name: "rt_memory_pressure_full_seconds",
+                kind: "counter",
+                unit: "seconds",
+                help: "Time in which all tasks of the container waited for memory.",
+            },
             value: |r| {
                 own(r).map(|p| Seconds(std::time::Duration::from_micros(p.full_total_us).as_secs_f64()))
             },
@@ -77,49 +116,31 @@ fn families() -> [Family; 8] {
     ]
 }
 
-/// The exposition of these readings, each with the container's name.
+/// The exposition of these readings, each with the container's name and the pod it belongs to.
 #[must_use]
-pub fn exposition(readings: &[(String, Reading)]) -> String {
-    let mut text = String::new();
-    for family in families() {
-        let Family { name, kind, unit, help, value } = family;
-        let _ = writeln!(text, "# TYPE {name} {kind}");
-        if !unit.is_empty() {
-            let _ = writeln!(text, "# UNIT {name} {unit}");
-        }
-        let _ = writeln!(text, "# HELP {name} {help}");
-        let ending = if kind == "counter" { "_total" } else { "" };
+pub fn exposition(dialect: Dialect, readings: &[(String, Reading)], pods: &Pods) -> String {
+    let mut text = Exposition::new(dialect);
+    text.family(INFO);
+    for (id, _) in readings {
+        let pod = pods.get(id).cloned().unwrap_or_default();
+        let labels = [
+            ("container", id.as_str()),
+            ("namespace", &pod.namespace),
+            ("pod", &pod.name),
+            ("name", &pod.container),
+        ];
+        text.sample(&labels, 1);
+    }
+    for Metric { family, value } in metrics() {
+        text.family(family);
         for (id, reading) in readings {
-            if let Some(value) = value(reading) {
-                let _ = writeln!(text, "{name}{ending}{{{}}} {value}", labels(id, reading));
-            }
+            let Some(value) = value(reading) else { continue };
+            // Whose limit it is, where an ancestor binds: on the limit alone, so that no other series changes its name.
+            let limiter = reading.limiter.as_deref().filter(|_| family.name == LIMIT).unwrap_or_default();
+            text.sample(&[("container", id), ("limiter", limiter)], value);
         }
     }
-    text + "# EOF\n"
-}
-
-/// The container, and whose limit it is where an ancestor binds.
-fn labels(id: &str, reading: &Reading) -> String {
-    let limiter =
-        reading.limiter.as_ref().map_or_else(String::new, |name| format!(",limiter=\"{}\"", Label(name)));
-    format!("container=\"{}\"{limiter}", Label(id))
-}
-
-/// A label's value, escaped.
-struct Label<'a>(&'a str);
-
-impl fmt::Display for Label<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '\\' => f.write_str("\\\\")?,
-                '"' => f.write_str("\\\"")?,
-                '\n' => f.write_str("\\n")?,
-                c => f.write_char(c)?,
-            }
-        }
-        Ok(())
-    }
+    text.end()
 }
 
 #[cfg(test)]
@@ -134,12 +155,15 @@ mod tests {
         let full =
             Reading { pressure: Some(pressure), pressure_scope: Some(PressureScope::Cgroup), ..reading() };
         let unlimited = Reading { limit_bytes: None, ..reading() };
-        let text = exposition(&[("web".into(), full), ("d\"b\\\n".into(), unlimited)]);
+        let text = exposition(
+            Dialect::OpenMetrics,
+            &[("web".into(), full), ("free".into(), unlimited)],
+            &Pods::new(),
+        );
         assert!(
             text.contains("# TYPE rt_memory_usage_bytes gauge\n# UNIT rt_memory_usage_bytes bytes\n# HELP ")
         );
         assert!(text.contains("rt_memory_usage_bytes{container=\"web\"} 33554432\n"), "{text}");
-        assert!(text.contains("{container=\"d\\\"b\\\\\\n\"}"), "{text}");
         assert!(text.contains("rt_memory_oom_kills_total{container=\"web\"} 2\n"), "{text}");
         assert!(text.contains("rt_memory_pressure_some_seconds_total{container=\"web\"} 1.5\n"), "{text}");
         assert_eq!(text.matches("rt_memory_limit_bytes{").count(), 1, "none without a limit");
@@ -159,8 +183,32 @@ mod tests {
             pressure_scope: Some(PressureScope::Host),
             ..reading()
         };
-        let text = exposition(&[("web".into(), above)]);
+        let text = exposition(Dialect::OpenMetrics, &[("web".into(), above)], &Pods::new());
         assert!(text.contains("rt_memory_limit_bytes{container=\"web\",limiter=\"/pod\"}"), "{text}");
         assert!(!text.contains("seconds_total{"), "{text}");
+    }
+
+    #[test]
+    fn the_pod_is_told_as_its_engine_tells_it() {
+        let annotations = |names: [&str; 3]| {
+            let all = names.iter().zip(["shop", "cart-0", "cart"]);
+            all.map(|(name, value)| ((*name).to_owned(), value.to_owned())).collect()
+        };
+        for names in [
+            [
+                "io.kubernetes.cri.sandbox-namespace",
+                "io.kubernetes.cri.sandbox-name",
+                "io.kubernetes.cri.container-name",
+            ],
+            ["io.kubernetes.pod.namespace", "io.kubernetes.pod.name", "io.kubernetes.container.name"],
+        ] {
+            let pods = Pods::from([("c0ffee".to_owned(), Pod::of(&annotations(names)))]);
+            let readings = [("c0ffee".to_owned(), reading()), ("web".to_owned(), reading())];
+            let text = exposition(Dialect::Prometheus, &readings, &pods);
+            let info = "rt_container_info{container=\"c0ffee\",namespace=\"shop\",pod=\"cart-0\",name=\"cart\"} 1\n\
+                        rt_container_info{container=\"web\"} 1\n";
+            assert!(text.contains(info), "{text}");
+            assert!(text.contains("# TYPE rt_memory_oom_kills_total counter\n") && !text.contains("# EOF"));
+        }
     }
 }

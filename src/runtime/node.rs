@@ -34,6 +34,8 @@ pub struct Node {
     pub on_inconclusive: OnInconclusive,
     /// Whether annotations may ask for proofs.
     pub allow_annotations: bool,
+    /// Whether pod sandboxes, which have no limit of their own, have to go through that proof too.
+    pub sandboxes: bool,
     /// The most that a proof at create or start may take, and the usual.
     pub max_seconds: u64,
 }
@@ -44,6 +46,7 @@ impl Default for Node {
             proof: None,
             on_inconclusive: OnInconclusive::Fail,
             allow_annotations: true,
+            sandboxes: true,
             max_seconds: deadline::USUAL.as_secs(),
         }
     }
@@ -166,12 +169,13 @@ mod tests {
             return;
         }
         assert_eq!(load("{}", 0o644), Ok(Node::default()));
-        let text = r#"{"proof":"poststart:enforce","on_inconclusive":"record","allow_annotations":false,"max_seconds":2}"#;
+        let text = r#"{"proof":"poststart:enforce","on_inconclusive":"record","allow_annotations":false,"sandboxes":false,"max_seconds":2}"#;
         let proof = NodeProof { stage: Stage::Poststart, policy: Policy::Enforce };
         let expected = Node {
             proof: Some(proof),
             on_inconclusive: OnInconclusive::Record,
             allow_annotations: false,
+            sandboxes: false,
             max_seconds: 2,
         };
         assert_eq!(load(text, 0o600), Ok(expected));

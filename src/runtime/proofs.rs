@@ -32,8 +32,9 @@ impl Proof {
     /// # Errors
     /// An annotation cannot be obeyed, or a hook stands where a proof cannot be made.
     pub fn asked(spec: &Spec, node: &Node) -> Result<Vec<Self>> {
-        let all = spec.annotations().iter().flatten().map(|(name, value)| (name.as_str(), value.as_str()));
-        let asked = Annotations::read(all).map_err(RuntimeError::invalid)?;
+        let all = || spec.annotations().iter().flatten().map(|(name, value)| (name.as_str(), value.as_str()));
+        let sandbox = annotations::is_sandbox(all());
+        let mut asked = Annotations::read(all()).map_err(RuntimeError::invalid)?;
         let hooked = spec.hooks().as_ref().map_or(Ok(Vec::new()), kinds_hooked)?;
         if let Some(name) = asked.any().filter(|_| !node.allow_annotations) {
             return Err(RuntimeError::Invalid(format!(
@@ -46,7 +47,11 @@ impl Proof {
                 "annotation {name}=\"{seconds}\" is too long: this node allows up to {most} s"
             )));
         }
-        let by_node = node.proof.map(|by_node| Self {
+        // What a pod asks is meant for its containers.
+        if sandbox {
+            asked = Annotations::default();
+        }
+        let by_node = node.proof.filter(|_| node.sandboxes || !sandbox).map(|by_node| Self {
             kind: Kind::TestMemory,
             stage: by_node.stage,
             // A container may ask for more than the node does, never for less.
@@ -200,6 +205,25 @@ mod tests {
         let weaker =
             r#"{"rt.memory.test":"poststart","rt.memory.mb":"1","rt.memory.on-inconclusive":"record"}"#;
         assert_eq!(by(weaker), plain);
+    }
+
+    #[test]
+    fn a_pod_asks_for_its_containers_and_not_for_its_sandbox() {
+        let of = |kind: &str, node: &Node| {
+            let text = format!(
+                r#"{{"ociVersion":"1.0.2","annotations":{{"rt.memory.test":"poststart","rt.memory.policy":"enforce",
+                    "io.kubernetes.cri.container-type":"{kind}"}}}}"#
+            );
+            asked(&text, node).iter().map(|proof| (proof.stage, proof.policy)).collect::<Vec<_>>()
+        };
+        let plain = Node::default();
+        assert_eq!(of("container", &plain), [(Stage::Poststart, Policy::Enforce)]);
+        assert_eq!(of("sandbox", &plain), []);
+        let strict = Node { proof: "prestart:record".parse().ok(), ..Node::default() };
+        assert_eq!(of("sandbox", &strict), [(Stage::Prestart, Policy::Record)]);
+        let kubernetes = Node { sandboxes: false, ..strict };
+        assert_eq!(of("sandbox", &kubernetes), []);
+        assert_eq!(of("container", &kubernetes), [(Stage::Prestart, Policy::Enforce)]);
     }
 
     #[test]
