@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -15,22 +15,10 @@ use super::oci_state::OciState;
 use super::record::{self, Record};
 use super::status::{ProcessId, Status};
 use super::store::{Lock, is_locked};
-use super::{bundle, gate, receipts};
+use super::{bundle, gate};
 
 /// The compiled seccomp filter, for exec.
 pub const SECCOMP: &str = "seccomp";
-
-/// All that rt puts into a container's folder.
-pub const FILES: [&str; 8] = [
-    record::FILE,
-    bundle::CONFIG,
-    gate::START,
-    gate::RESULT_FOLDER,
-    SECCOMP,
-    crate::proof::journal::FILE,
-    receipts::SIGNAL,
-    "bundle",
-];
 
 /// A container of a [`super::Store`].
 #[derive(Debug)]
@@ -183,13 +171,21 @@ impl Container {
         }
     }
 
-    /// Removes the container's folder, its cgroup being gone already.
+    /// Removes the container's folder, its cgroup being gone already. The record goes last: cut short, the rest is still
+    /// known to be ours.
     pub(super) fn remove_folder(&self) -> Result<()> {
-        match fs::remove_dir_all(&self.dir) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(RuntimeError::File { doing: "remove", path: self.dir.clone(), error })
-            }
+        let failed = |error| RuntimeError::File { doing: "remove", path: self.dir.clone(), error };
+        let gone = |removed: io::Result<()>| match removed {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(error)),
             _ => Ok(()),
+        };
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if entry.file_name() == record::FILE {
+                continue;
+            }
+            let folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            gone(if folder { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) })?;
         }
+        gone(fs::remove_dir_all(&self.dir))
     }
 }

@@ -13,6 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 
 use super::container::Container;
+use super::default_bundle;
 use super::error::{Result, RuntimeError};
 use super::record::{self, Record};
 use crate::cli::{Global, Rootless};
@@ -190,8 +191,8 @@ impl Store {
         Ok(Some(Container::new(dir, record, Some(held))))
     }
 
-    /// The folder of a container that may have lost (or not yet got) its state file, and is not another
-    /// runtime's; `None` if there is no such folder.
+    /// The folder of a container that has not yet got its record, and is not another runtime's; `None` if there is no
+    /// such folder. The record is the first file of a container, after the bundle of one from nothing, and the last to go.
     ///
     /// # Errors
     /// The id is not allowed.
@@ -199,9 +200,8 @@ impl Store {
         let dir = self.folder(id)?;
         let ours = |entry: &fs::DirEntry| {
             let name = entry.file_name();
-            let name = name.to_string_lossy();
-            super::container::FILES.contains(&name.as_ref())
-                || name.starts_with(&format!(".{}.", record::FILE))
+            name == default_bundle::FOLDER
+                || name.to_string_lossy().starts_with(&format!(".{}.", record::FILE))
         };
         match fs::read_dir(&dir) {
             Ok(entries) => Ok(entries.flatten().all(|entry| ours(&entry)).then_some(dir)),
@@ -369,6 +369,15 @@ mod tests {
             "{words}"
         );
         assert_eq!(store.abandoned("other").unwrap(), None);
+        // Another runtime's that is being made has files of the same names as ours.
+        let half = root.path().join("half");
+        fs::create_dir(&half).unwrap();
+        fs::write(half.join("config.json"), "{}").unwrap();
+        assert_eq!(store.abandoned("half").unwrap(), None);
+        fs::remove_file(half.join("config.json")).unwrap();
+        fs::create_dir(half.join("bundle")).unwrap();
+        fs::write(half.join(".rt-state.json.77"), "{").unwrap();
+        assert_eq!(store.abandoned("half").unwrap(), Some(half));
     }
 
     #[test]
