@@ -76,6 +76,7 @@ fn find(evidence: &Evidence) -> Finding {
             true,
             format!("was killed when it was deleted by force while it ran{}", and(oom.as_ref())),
         ),
+        Found::Stopped if evidence.memory.is_none() && evidence.victim.is_some() => by_the_log(evidence),
         Found::Stopped => match (oom, memory.is_some_and(|memory| memory.proofs.lost_init)) {
             (_, true) => {
                 (Cause::LostInProof, true, "died while rt proved its memory limit; see the record".to_owned())
@@ -171,6 +172,15 @@ fn after_oom(evidence: &Evidence, oom: &Oom<'_>) -> Finding {
     }
 }
 
+/// An OOM kill of init of which only the kernel's log is left.
+fn by_the_log(evidence: &Evidence) -> Finding {
+    let by = match evidence.victim.as_ref().and_then(|victim| victim.limiter.as_ref()) {
+        Some(path) => format!("by the limit on {path}"),
+        None => "because the host had no memory left".to_owned(),
+    };
+    (Cause::OomKilled, true, format!("was OOM-killed {by}, as the kernel's log tells; its cgroup had gone"))
+}
+
 /// Signals that a process takes as the wish that it exits.
 const ASKS_TO_END: [i32; 4] = [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP];
 
@@ -183,6 +193,11 @@ fn without_oom(evidence: &Evidence) -> Finding {
             let why = asked.unwrap_or_else(|| of_code(code));
             (Cause::Exited, true, format!("exited with {code}{why}"))
         }
+        (Some(End::Signal(libc::SIGKILL)), None) if evidence.memory.is_none() => (
+            Cause::Killed,
+            false,
+            "was killed by SIGKILL; whether for want of memory is not known, because its cgroup had gone".to_owned(),
+        ),
         (Some(End::Signal(signal)), sent) => {
             let (certain, words) = killed(signal, sent.as_ref());
             (Cause::Killed, certain, words)

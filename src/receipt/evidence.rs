@@ -50,6 +50,10 @@ pub struct Evidence {
     pub signal: Option<SentSignal>,
     /// `None` where the cgroup had gone, or never was.
     pub memory: Option<Memory>,
+    /// Init, where the kernel's log has it as the victim of an OOM kill and nothing else is left of its cgroup: systemd
+    /// removes that of a unit whose processes have ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub victim: Option<Victim>,
 }
 
 /// What the kernel counted for the container; shares of proofs and of earlier users of the cgroup taken off.
@@ -171,6 +175,12 @@ impl Place<'_> {
             self.name_the_culprit(&mut memory, &limits_upwards(&self.cgroup)?);
         }
         Ok(memory)
+    }
+
+    /// Init as the victim of an OOM kill by the kernel's log, which outlives the cgroup.
+    #[must_use]
+    pub fn victim(&self) -> Option<Victim> {
+        kernel_log::victims(&self.cgroup.name()).into_iter().rfind(|victim| Some(victim.pid) == self.init_pid)
     }
 
     fn name_the_culprit(&self, memory: &mut Memory, limits: &[Limiter]) {

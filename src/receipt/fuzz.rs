@@ -78,8 +78,16 @@ fn evidence() -> impl Strategy<Value = Evidence> {
     ];
     let end = option::of(prop_oneof![any::<u8>().prop_map(End::Exit), any::<i32>().prop_map(End::Signal)]);
     let signal = option::of((any::<i32>(), any_name()).prop_map(|(signal, at)| SentSignal { signal, at }));
-    (found, any::<Option<i32>>(), end, signal, option::of(memory()))
-        .prop_map(|(found, init_pid, end, signal, memory)| Evidence { found, init_pid, end, signal, memory })
+    (found, any::<Option<i32>>(), end, signal, option::of(memory())).prop_map(
+        |(found, init_pid, end, signal, memory)| Evidence {
+            found,
+            init_pid,
+            end,
+            signal,
+            memory,
+            victim: None,
+        },
+    )
 }
 
 proptest! {

@@ -37,8 +37,10 @@ const MAX_PROOFS: usize = 256 << 10;
 pub fn take(container: &Container, found: Found, end: Option<End>) -> Receipt {
     let record = container.record();
     let place = place(container);
-    let memory = place.and_then(|place| place.memory().inspect_err(|error| tracing::debug!("{error}")).ok());
+    let counted = |place: &Place<'_>| place.memory().inspect_err(|error| tracing::debug!("{error}")).ok();
+    let memory = place.as_ref().and_then(counted);
     let ended = found != Found::Alive;
+    let victim = place.filter(|_| ended && memory.is_none()).and_then(|place| place.victim());
     let evidence = Evidence {
         found,
         init_pid: record.init.map(|init| init.pid),
@@ -47,6 +49,7 @@ pub fn take(container: &Container, found: Found, end: Option<End>) -> Receipt {
             .ok()
             .and_then(|text| serde_json::from_slice::<SentSignal>(&text).ok()),
         memory,
+        victim,
     };
     Receipt::new(container.id(), container.bundle().to_owned(), container.created(), evidence)
 }

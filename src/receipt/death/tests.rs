@@ -26,7 +26,7 @@ fn memory(oom_kills: u64) -> Memory {
 }
 
 fn stopped(memory: Option<Memory>) -> Evidence {
-    Evidence { found: Found::Stopped, init_pid: Some(INIT), end: None, signal: None, memory }
+    Evidence { found: Found::Stopped, init_pid: Some(INIT), end: None, signal: None, memory, victim: None }
 }
 
 fn victim(pid: i32) -> Victim {
@@ -56,6 +56,28 @@ fn an_oom_kill_of_init_is_certain_where_the_log_tells_it() {
     expect(&evidence, Cause::OomKilled, true, "was OOM-killed by its own limit of 64 MiB");
     let advice = explain(&evidence).advice.unwrap();
     assert!(advice.contains("more than 64 MiB: try 96 MiB"), "{advice}");
+}
+
+#[test]
+fn where_the_cgroup_had_gone_the_log_alone_tells_of_an_oom_kill() {
+    let mut evidence = stopped(None);
+    evidence.end = Some(End::Signal(9));
+    expect(&evidence, Cause::Killed, false, "whether for want of memory is not known");
+    for end in [None, Some(End::Signal(9))] {
+        evidence.end = end;
+        evidence.victim = Some(victim(INIT));
+        expect(
+            &evidence,
+            Cause::OomKilled,
+            true,
+            "was OOM-killed by the limit on /web, as the kernel's log tells",
+        );
+        evidence.victim = Some(Victim { limiter: None, ..victim(INIT) });
+        expect(&evidence, Cause::OomKilled, true, "because the host had no memory left");
+    }
+    evidence.memory = Some(memory(0));
+    evidence.end = None;
+    expect(&evidence, Cause::Unknown, false, "was not OOM-killed");
 }
 
 #[test]
@@ -156,7 +178,8 @@ fn every_evidence_has_a_sentence() {
         {
             for signal in [None, sent(9), sent(15)] {
                 for memory in [None, Some(memory(0)), Some(memory(1)), Some(memory(3))] {
-                    let evidence = Evidence { found, init_pid: None, end, signal: signal.clone(), memory };
+                    let evidence =
+                        Evidence { found, init_pid: None, end, signal: signal.clone(), memory, victim: None };
                     let death = explain(&evidence);
                     assert!(!death.sentence.is_empty() && !death.sentence.contains('\n'), "{death:?}");
                     assert_eq!(death.cause == Cause::Alive, found == Found::Alive, "{death:?}");
