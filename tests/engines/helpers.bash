@@ -44,7 +44,7 @@ box_archive() { # the tar of such a root, $W/root.tar
 	tar -C "$W/box" -cf "$W/root.tar" .
 }
 
-box_image() { # NAME: an image in docker's archive format, $W/image.tar
+box_image() { # NAME [COMMAND]: an image in docker's archive format, $W/image.tar; its command as JSON
 	box_archive
 	mkdir -p "$W/image"
 	cp "$W/root.tar" "$W/image/layer.tar"
@@ -52,7 +52,7 @@ box_image() { # NAME: an image in docker's archive format, $W/image.tar
 	[ "$(uname -m)" = aarch64 ] && arch=arm64
 	sum=$(sha256sum <"$W/root.tar")
 	cat >"$W/image/config.json" <<-J
-		{"architecture":"$arch","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":["sh"]},
+		{"architecture":"$arch","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":${2:-["sh"]}},
 		"rootfs":{"type":"layers","diff_ids":["sha256:${sum%% *}"]}}
 	J
 	echo '[{"Config":"config.json","RepoTags":["'"$1"'"],"Layers":["layer.tar"]}]' >"$W/image/manifest.json"
@@ -66,22 +66,26 @@ daemon() { # NAME COMMAND...: in the background, its pid kept for daemons_end
 	echo $! >>"$W/daemons"
 }
 
-containerd_start() { # containerd with everything of its own, at $W/containerd.sock
+containerd_start() { # [CRI]: containerd with everything of its own, at $W/containerd.sock; with the CRI plug-in if its configuration is given
+	local cri='"io.containerd.grpc.v1.cri", '
 	cat >"$W/containerd.toml" <<-T
-		version = 2
+		version = $(containerd_config)
 		root = "$W/containerd/root"
 		state = "$W/containerd/state"
-		disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper"]
+		disabled_plugins = [$([ $# -gt 0 ] || echo "$cri")"io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper"]
 		[grpc]
 		address = "$W/containerd.sock"
 		[ttrpc]
 		address = "$W/containerd.sock.ttrpc"
+		${1-}
 	T
 	daemon containerd containerd --config "$W/containerd.toml"
 	eventually ctr_answers || { tail -n 20 "$W/containerd.log" >&2; return 1; }
 }
 
-ctr_answers() { ctr --address "$W/containerd.sock" version >/dev/null 2>&1; }
+# The version of its configuration: containerd 2 has names of its own.
+containerd_config() { case $(containerd --version) in */containerd/v2*) echo 3 ;; *) echo 2 ;; esac; }
+ctr_answers() { ctr --address "$W/containerd.sock" --connect-timeout 1s version >/dev/null 2>&1; }
 
 ended() { ! kill -0 "$1" 2>/dev/null; }
 
