@@ -109,7 +109,9 @@ fn a_container_goes_on_where_it_was_with_its_limits() {
     sandbox.rt(["pause", id]).ok();
     assert_eq!(sandbox.status(id), "paused");
     sandbox.rt(["resume", id]).ok();
-    let proof = sandbox.rt(["test-memory", id, "--strategy", "sequential", "--format", "json"]).ok().json();
+    // Where criu can dump in our guests, everything is slow.
+    let args = ["test-memory", id, "--strategy", "sequential", "--timeout", "100s", "--format", "json"];
+    let proof = sandbox.rt(args).ok().json();
     assert_eq!(
         (&proof["verdict"], &proof["cgroup"]["limit_bytes"]),
         (&json!("enforced"), &json!(64 * MIB)),

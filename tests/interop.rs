@@ -98,7 +98,6 @@ fn a_container_of_an_older_rt_is_managed_by_this_one() {
         let list = sandbox.rt(["list", "--format", "json"]).ok().json();
         assert_eq!((&list[0]["id"], &list[0]["status"]), (&json!(id), &json!("running")), "{name}");
         assert_eq!(sandbox.exec(&id, "echo inside").succeeds().stdout, "inside\n", "{name}");
-        sandbox.rt(["ps", &id]).ok();
         sandbox.rt(["pause", &id]).ok();
         assert_eq!(sandbox.status(&id), "paused", "{name}");
         sandbox.rt(["resume", &id]).ok();
