@@ -23,10 +23,10 @@ node() { # NAME PROGRAM...
 installs() { env -i HOST="$node" RT_BIN="$rt" PATH="$applets" "$busybox" sh deploy/install "$@"; }
 asked() { [ "$(cat "$node/asked")" = "$1" ] || { cat "$node/asked"; return 1; }; }
 quietly() { : >"$node/asked" && installs "$@" && asked ''; }
-refuses() { # WORDS
+refuses() { # WORDS [uninstall]
 	local before out
 	before=$(kept)
-	if out=$(installs 2>&1); then echo "$out" && return 1; fi
+	if out=$(installs "${@:2}" 2>&1); then echo "$out" && return 1; fi
 	grep -qF "$1" <<<"$out" || { echo "$out" && return 1; }
 	[ "$before" = "$(kept)" ]
 }
@@ -132,7 +132,22 @@ test_install() {
 	check "backup: rt is installed" installs
 	check "the configuration that was replaced is kept" backed_up etc/containerd/config.toml
 
+	test_busy
 	test_other_engines
+}
+
+# An rt that has a container is not taken away below it.
+test_busy() {
+	node "busy" "$containerd1"
+	root=$node/run/containerd/rt/k8s.io
+	mkdir -p "$root"
+	check "busy: rt is installed" installs
+	check "busy: a container is made" sh -c "cd '$work' && '$rt' --root '$root' create busy-$$ --ram=32 >'$work/created' 2>&1 || { cat '$work/created'; exit 1; }"
+	check "rt is not taken off while it has containers" refuses "busy-$$" uninstall
+	check "busy: it is there still" cmp "$rt" "$node/usr/local/bin/rt"
+	check "busy: the container is deleted" "$rt" --root "$root" delete --force "busy-$$"
+	check "busy: now rt is taken off" installs uninstall
+	check "busy: and its program is gone" test ! -e "$node/usr/local/bin/rt"
 }
 
 # daemon.json with what was in it and rt beside it.

@@ -24,6 +24,7 @@ lints() { "$promtool" check metrics <"$1"; }
 
 test_monitoring() {
 	local id=rt-deploy-$$
+	root=$work/root
 	mkdir -p "$work/prefix/bin" "$root" && ln -s "$rt" "$work/prefix/bin/rt"
 	check "a container is made" sh -c "cd '$work' && '$rt' --root '$root' create $id --ram=48 >'$work/created' 2>&1 || { cat '$work/created'; exit 1; }"
 	check "it starts" "$rt" --root "$root" start "$id"
