@@ -1,20 +1,30 @@
 //! Small reads of cgroup and proc files, errors always with the path.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::error::CgroupError;
 
+/// Room for most of them. They say that they are empty: without room from the start they are read in pieces, in twice
+/// as many calls.
+const USUAL_BYTES: usize = 4096;
+
+fn whole(path: &Path) -> io::Result<String> {
+    let mut text = String::with_capacity(USUAL_BYTES);
+    File::open(path)?.read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// The whole text of a small file.
 pub fn text(path: &Path) -> Result<String, CgroupError> {
-    std::fs::read_to_string(path).map_err(|e| CgroupError::read(path, e))
+    whole(path).map_err(|e| CgroupError::read(path, e))
 }
 
 /// As [`text`]; `None` where the file is not there (an older kernel, a controller that is off).
 pub fn text_if_there(path: &Path) -> Result<Option<String>, CgroupError> {
-    match std::fs::read_to_string(path) {
+    match whole(path) {
         Ok(text) => Ok(Some(text)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         // EOPNOTSUPP: the file is there but the feature is off (PSI, swap accounting).

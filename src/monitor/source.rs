@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::sys::sysinfo::sysinfo;
+
 use super::reading::{Reading, percent, rate};
 use crate::cgroup::counters::oom_kills_below;
 use crate::cgroup::locate::{locate_dir, mounts};
 use crate::cgroup::memory::Stat;
 use crate::cgroup::pressure::{Pressure, PressureScope, PressureSource};
 use crate::cgroup::{CgroupError, MemoryCgroup, Meter, limiter, locate};
-use crate::proof::hostmem::Host;
 
 /// memory.stat, PSI and the kills of a subtree are read at most this often, at whatever interval.
 const SLOW_EVERY: Duration = Duration::from_millis(100);
@@ -61,7 +62,7 @@ impl Source {
             meter: Meter::open(&cgroup)?,
             pressure,
             // Only the scale of an unlimited container; a host that does not tell is none.
-            host_total_bytes: Host::read().map_or(0, |host| host.mem_total_bytes),
+            host_total_bytes: sysinfo().map_or(0, |info| info.ram_total()),
             began: now,
             slow: Slow::default(),
             slow_at: now,
