@@ -306,6 +306,63 @@ fn limit_of(folder: &Path) -> i64 {
     text.trim().parse().unwrap_or(-1)
 }
 
+/// A bundle with the machine's own programs, in which dockerd has rt as a runtime, and an image to import.
+fn with_docker(bundle: &mut Bundle, sandbox: &Sandbox, layer: &Layer) {
+    let image = sandbox.path("image.tar");
+    Run::new("tar").arg("-C").arg(bundle.rootfs("")).arg("-cf").arg(&image).arg(".").ok();
+    bundle.set("/root/path", json!(layer.0));
+    bundle.set("/linux/resources/memory", json!({ "limit": 512 * MIB }));
+    bundle.set("/process/env/-", json!("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
+    with_own_cgroups(bundle);
+    with_all_privileges(bundle);
+    for (path, options) in [("/run", "mode=755"), ("/tmp", "mode=1777")] {
+        let mount = json!({ "destination": path, "type": "tmpfs", "source": "tmpfs", "options": [options] });
+        bundle.set("/mounts/-", mount);
+    }
+    // Layers of docker's are no layers of ours; and what is mounted on the machine is not in the layer.
+    let data = sandbox.path("docker");
+    std::fs::create_dir_all(&data).expect("a folder");
+    for (path, source) in [("/var/lib/docker", &data), ("/rt", &Sandbox::binary()), ("/image.tar", &image)] {
+        let mount =
+            json!({ "destination": path, "type": "bind", "source": source, "options": ["rbind", "rw"] });
+        bundle.set("/mounts/-", mount);
+    }
+    // As docker's own image for this begins; then an engine without a network.
+    let engine = "exec dockerd --iptables=false --ip6tables=false --bridge=none --storage-driver=vfs \
+                  --exec-opt native.cgroupdriver=cgroupfs --add-runtime rt=/rt >/var/log/dockerd.log 2>&1";
+    bundle.shell(&format!("{DELEGATE}; cd /; {engine}"));
+}
+
+/// A container of the docker in container `id`: limited, proved from outside, updated, paused with the outer one, and killed.
+fn nested(sandbox: &Sandbox, id: &str, outer: &Path, runtime: &str) {
+    let docker = |command: &str| sandbox.exec(id, &format!("docker {command}"));
+    let run = format!("run -d --runtime {runtime} --network none -m 64m box sleep 1000");
+    let inner = docker(&run).succeeds().stdout.trim().to_owned();
+    // Its limit is in the kernel, below the outer one's.
+    let folder = outer.join("docker").join(&inner);
+    assert_eq!((limit_of(&folder), limit_of(outer)), (64 * MIB, 512 * MIB), "{runtime}");
+    let processes = std::fs::read_to_string(folder.join("cgroup.procs")).expect("its processes");
+    let pid = processes.lines().next().expect("a process");
+    // docker gives as much swap as memory, where there is some.
+    let args =
+        ["test-memory", "--pid", pid, "--strategy", "sequential", "--expect", "64", "--format", "json"];
+    let proof = sandbox.rt(args).ok().json();
+    let verdict = proof["verdict"].as_str().expect("a verdict");
+    assert!(["enforced", "spilled-to-swap"].contains(&verdict), "{proof}");
+    assert_eq!(proof["cgroup"]["limit_bytes"], json!(64 * MIB));
+    assert_eq!(docker(&format!("exec {inner} echo inside")).succeeds().stdout, "inside\n", "{runtime}");
+    docker(&format!("update -m 48m --memory-swap 96m {inner}")).succeeds();
+    assert_eq!(limit_of(&folder), 48 * MIB, "{runtime}");
+    let frozen =
+        || std::fs::read_to_string(folder.join("cgroup.events")).unwrap_or_default().contains("frozen 1");
+    sandbox.rt(["pause", id]).ok();
+    assert!(frozen(), "{runtime}");
+    sandbox.rt(["resume", id]).ok();
+    wait_until("it runs again", || !frozen());
+    let full = "--network none -m 16m --memory-swap 16m box dd if=/dev/zero of=/dev/shm/a bs=1M count=60";
+    assert_eq!(docker(&format!("run --rm --runtime {runtime} {full}")).code, 137, "{runtime}");
+}
+
 #[test]
 fn docker_runs_in_a_container_of_rt() {
     if !needs_v2() || !needs_rt() || !needs_engine("dockerd") {
@@ -314,39 +371,12 @@ fn docker_runs_in_a_container_of_rt() {
     let sandbox = Sandbox::new();
     let mut bundle = sandbox.bundle();
     let layer = Layer::new(&sandbox);
-    let image = sandbox.path("image.tar");
-    Run::new("tar").arg("-C").arg(bundle.rootfs("")).arg("-cf").arg(&image).arg(".").ok();
-    bundle.set("/root/path", json!(layer.0));
-    bundle.set("/linux/resources/memory", json!({ "limit": 512 * MIB }));
-    bundle.set("/process/env/-", json!("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"));
-    with_own_cgroups(&mut bundle);
-    with_all_privileges(&mut bundle);
-    bundle.set("/linux/resources/pids", json!({ "limit": 2000 }));
-    for (path, options) in [("/run", "mode=755"), ("/tmp", "mode=1777")] {
-        bundle.set(
-            "/mounts/-",
-            json!({ "destination": path, "type": "tmpfs", "source": "tmpfs", "options": [options] }),
-        );
-    }
-    // Layers of docker's are no layers of ours; and what is bound is not in the layer.
-    let data = sandbox.path("docker");
-    std::fs::create_dir_all(&data).expect("a folder");
-    for (path, source) in [("/var/lib/docker", &data), ("/rt", &Sandbox::binary()), ("/image.tar", &image)] {
-        bundle.set(
-            "/mounts/-",
-            json!({ "destination": path, "type": "bind", "source": source, "options": ["rbind", "rw"] }),
-        );
-    }
-    // As docker's own image for this begins; then an engine without a network.
-    let engine = "exec dockerd --iptables=false --ip6tables=false --bridge=none --storage-driver=vfs \
-                  --exec-opt native.cgroupdriver=cgroupfs --add-runtime rt=/rt >/var/log/dockerd.log 2>&1";
-    bundle.shell(&format!("{DELEGATE}; cd /; {engine}"));
+    with_docker(&mut bundle, &sandbox, &layer);
     let id = sandbox.start(&mut bundle, "engine");
-    let log = layer.0.join("var/log/dockerd.log");
     // An exec goes where init is: the container's own cgroup takes no process any more.
     let start = std::time::Instant::now();
     while sandbox.exec(&id, "docker version").code != 0 {
-        let log = std::fs::read_to_string(&log).unwrap_or_default();
+        let log = std::fs::read_to_string(layer.0.join("var/log/dockerd.log")).unwrap_or_default();
         assert!(sandbox.status(&id) == "running" && start.elapsed() < PATIENCE, "no engine: {log}");
     }
     let inside = sandbox.exec(&id, "cat /proc/self/cgroup").succeeds();
@@ -354,47 +384,14 @@ fn docker_runs_in_a_container_of_rt() {
     sandbox.exec(&id, "docker import /image.tar box").succeeds();
     let outer = sandbox.cgroup(&id, "memory").path.parent().expect("a parent").to_owned();
     for runtime in ["rt", "runc"] {
-        let run = format!("docker run -d --runtime {runtime} --network none -m 64m box sleep 1000");
-        let inner = sandbox.exec(&id, &run).succeeds().stdout.trim().to_owned();
-        // Its limit is in the kernel, below the outer one's.
-        let folder = outer.join("docker").join(&inner);
-        assert_eq!((limit_of(&folder), limit_of(&outer)), (64 * MIB, 512 * MIB), "{runtime}");
-        let pid = std::fs::read_to_string(folder.join("cgroup.procs")).expect("its processes");
-        let pid = pid.lines().next().expect("a process");
-        // From outside; with swap, docker gives as much of that as of memory.
-        let args =
-            ["test-memory", "--pid", pid, "--strategy", "sequential", "--expect", "64", "--format", "json"];
-        let proof = sandbox.rt(args).ok().json();
-        assert!(
-            ["enforced", "spilled-to-swap"].contains(&proof["verdict"].as_str().expect("a verdict")),
-            "{proof}"
-        );
-        assert_eq!(proof["cgroup"]["limit_bytes"], json!(64 * MIB));
-        let said = sandbox.exec(&id, &format!("docker exec {inner} echo inside")).succeeds();
-        assert_eq!(said.stdout, "inside\n", "{runtime}");
-        sandbox.exec(&id, &format!("docker update -m 48m --memory-swap 96m {inner}")).succeeds();
-        assert_eq!(limit_of(&folder), 48 * MIB, "{runtime}");
-        // A pause of the outer one reaches the inner one.
-        sandbox.rt(["pause", &id]).ok();
-        let frozen =
-            || std::fs::read_to_string(folder.join("cgroup.events")).unwrap_or_default().contains("frozen 1");
-        assert!(frozen(), "{runtime}");
-        sandbox.rt(["resume", &id]).ok();
-        wait_until("it runs again", || !frozen());
-        let full = format!(
-            "docker run --rm --runtime {runtime} --network none -m 16m --memory-swap 16m box dd if=/dev/zero of=/dev/shm/a bs=1M count=60"
-        );
-        assert_eq!(sandbox.exec(&id, &full).code, 137, "{runtime}");
+        nested(&sandbox, &id, &outer, runtime);
     }
     // The proof of the outer limit is about the whole, and takes none of what runs within.
     let running = || sandbox.exec(&id, "docker ps -q").succeeds().stdout.lines().count();
     assert_eq!(running(), 2);
     let proof = sandbox.rt(["test-memory", &id, "--strategy", "sequential", "--format", "json"]).ok().json();
-    assert_eq!(
-        (&proof["verdict"], &proof["cgroup"]["limit_bytes"]),
-        (&json!("enforced"), &json!(512 * MIB)),
-        "{proof}"
-    );
+    let limit = &proof["cgroup"]["limit_bytes"];
+    assert_eq!((&proof["verdict"], limit), (&json!("enforced"), &json!(512 * MIB)), "{proof}");
     assert_eq!((running(), sandbox.status(&id)), (2, "running".into()));
     sandbox.rt(["kill", &id, "KILL"]).ok();
     sandbox.wait_for_status(&id, "stopped");

@@ -251,6 +251,33 @@ fn snapshot(folder: &Path) -> BTreeMap<String, (u64, i64, i64, Vec<u8>)> {
     all
 }
 
+/// rt shows its container `own` alone, and has no command for `id`, which `runtime` made.
+fn is_left_alone(sandbox: &Sandbox, own: &str, id: &str, runtime: &str) {
+    assert_eq!(sandbox.rt(["list", "-q"]).ok().stdout, format!("{own}\n"));
+    let list = sandbox.rt(["list"]).ok();
+    assert!(list.stdout.contains(own) && !list.text().contains(id), "{list}");
+    for args in [
+        &["state", id] as &[&str],
+        &["start", id],
+        &["kill", id, "KILL"],
+        &["exec", id, "true"],
+        &["ps", id],
+        &["pause", id],
+        &["resume", id],
+        &["update", "--pids-limit", "5", id],
+        &["events", "--stats", id],
+        &["test-memory", id],
+        &["delete", id],
+        &["delete", "--force", id],
+    ] {
+        let refused = sandbox.rt(args).run().fails_with("container does not exist");
+        assert!(refused.stderr.contains(&format!("was made by {runtime}")), "{refused}");
+    }
+    let mut another = sandbox.bundle();
+    another.set("/linux/cgroupsPath", json!(format!("/{own}-2")));
+    sandbox.create_command(&mut another, id).run().fails_with("container with given ID already exists");
+}
+
 /// crun runs on no hybrid layout: it does without the unified hierarchy, in a mount namespace of its own.
 const WITHOUT_CGROUP2: &str = "umount -l /sys/fs/cgroup/unified 2>/dev/null; exec \"$@\"";
 
@@ -277,29 +304,7 @@ fn shares_a_root(runtime: &str) {
         }
         let status = if started { "running" } else { "created" };
         let before = snapshot(&root.join(&id));
-        assert_eq!(sandbox.rt(["list", "-q"]).ok().stdout, format!("{own}\n"));
-        let list = sandbox.rt(["list"]).ok();
-        assert!(list.stdout.contains(&own) && !list.text().contains(&id), "{list}");
-        for args in [
-            &["state", &id] as &[&str],
-            &["start", &id],
-            &["kill", &id, "KILL"],
-            &["exec", &id, "true"],
-            &["ps", &id],
-            &["pause", &id],
-            &["resume", &id],
-            &["update", "--pids-limit", "5", &id],
-            &["events", "--stats", &id],
-            &["test-memory", &id],
-            &["delete", &id],
-            &["delete", "--force", &id],
-        ] {
-            let refused = sandbox.rt(args).run().fails_with("container does not exist");
-            assert!(refused.stderr.contains(&format!("was made by {runtime}")), "{refused}");
-        }
-        let mut another = sandbox.bundle();
-        another.set("/linux/cgroupsPath", json!(format!("/{own}-2")));
-        sandbox.create_command(&mut another, &id).run().fails_with("container with given ID already exists");
+        is_left_alone(&sandbox, &own, &id, runtime);
         assert!(snapshot(&root.join(&id)) == before, "its folder was changed");
         assert_eq!(theirs(&["state", &id]).ok().json()["status"], status);
     }
