@@ -10,7 +10,7 @@ setup_file() {
 	engine_setup containerd "$(containerd --version | awk '{ print $3 }')"
 	containerd_start
 	box_image docker.io/library/box:latest
-	task_ctr image import --snapshotter native "$W/image.tar"
+	task_ctr image import --no-unpack "$W/image.tar"
 }
 
 teardown_file() {

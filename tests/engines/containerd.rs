@@ -20,7 +20,7 @@ fn containerd_runs_execs_pauses_and_kills() {
             .time_limit(ENGINE_PATIENCE)
     };
     let archive = engine.image_archive(IMAGE).display().to_string();
-    ctr(&["image", "import", "--snapshotter", "native", &archive]).ok();
+    ctr(&["image", "import", "--no-unpack", &archive]).ok();
     let runtime = Sandbox::binary().display().to_string();
     let run = ["run", "--runc-binary", &runtime, "--snapshotter", "native"];
 
