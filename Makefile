@@ -16,7 +16,7 @@ GUESTS      = v2 v1 v2-systemd v2-cloud v2-systemd-cloud v1-systemd hybrid-syste
 SUDO        = $(if $(filter 0,$(shell id -u)),,sudo -E)
 RUNNER      = $(if $(SUDO),env CARGO_TARGET_$(shell echo $(TARGET) | tr 'a-z-' 'A-Z_')_RUNNER="$(SUDO)")
 
-.PHONY: help deps build verify test test-all test-unit matrix matrix-table lab lab-clean endurance bench lint install uninstall deb test-packages clean
+.PHONY: help deps build verify test test-all test-unit matrix matrix-table lab lab-clean endurance bench lint install uninstall deb test-packages test-deploy scale clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-10s %s\n", $$1, $$2 }'
@@ -49,7 +49,11 @@ test-all: test ## every integration test in every guest, also those that guests 
 lab: ## run CMD in a throwaway Linux: make lab CMD='cat /proc/self/cgroup' [LAB_ARGS='--v1 --systemd']
 	@$(SUDO) tests/lab/lab $(LAB_ARGS) -- sh -c '$(CMD)'
 
-lab-clean: ## remove what the lab keeps between runs
+lab-test-deploy: build ## deploy/: installing on a node, Kubernetes' schemas, alert rules, the dashboard's names
+	@scripts/deps deploy
+	$(SUDO) tests/deploy/run
+
+clean: ## remove what the lab keeps between runs
 	@$(SUDO) tests/lab/lab --clean
 
 test-unit: deps ## the unit tests alone
@@ -94,6 +98,10 @@ deb: build ## the Debian package, in target/debian
 
 test-packages: deb ## the Debian package, `make install` and `cargo install`, tried in a fresh Debian
 	$(SUDO) tests/packages/run
+
+test-deploy: build ## deploy/: installing on a node, Kubernetes' schemas, alert rules, the dashboard's names
+	@scripts/deps deploy
+	$(SUDO) tests/deploy/run
 
 clean: ## remove what was built
 	rm -rf target
