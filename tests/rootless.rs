@@ -166,6 +166,16 @@ fn a_limit_that_cannot_be_enforced_is_refused_and_the_hint_gives_the_permission(
     user.sandbox.assert_nothing_left(&id);
 }
 
+#[test]
+fn a_namespaces_root_is_told_as_the_user_who_made_it() {
+    let Some(user) = User::new() else { return };
+    let id = user.sandbox.id("inner");
+    // As podman without root calls it.
+    let podman = ["unshare", "--user", "--map-root-user", "--mount", "./rt", "--root", "state"];
+    let outcome = user.run(false, &podman).args(["create", &id, "--ram=64"]).run();
+    outcome.fails_with("limits of memory cannot be enforced: not delegated to user 1000");
+}
+
 /// What the commands of the hint made for root.
 fn left_by_hint() {
     let root = Path::new("/sys/fs/cgroup");

@@ -6,10 +6,11 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::{AccessFlags, access, geteuid, getppid};
+use nix::unistd::{AccessFlags, access, getppid};
 use oci_spec::runtime::LinuxResources;
 
 use super::{Cgroup, CgroupError, Hierarchy, Result, Version, cpuset, limits, systemd};
+use crate::systemd::user;
 
 /// What to do about a limit that cannot be enforced without root.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub struct Denied {
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let limits: Vec<_> = self.controllers.iter().copied().collect();
-        let (uid, dir) = (geteuid(), self.dir.display());
+        let (uid, dir) = (user(), self.dir.display());
         write!(f, "limits of {} cannot be enforced: not delegated to user {uid} in {dir}", limits.join(", "))
     }
 }
@@ -88,7 +89,7 @@ impl Cgroup {
 
     /// The commands that delegate `controllers` to this user, for a shell.
     fn remedy(&self, controllers: &BTreeSet<&'static str>) -> Option<String> {
-        let uid = geteuid();
+        let uid = user();
         let hierarchy = self.hierarchies.first()?;
         let manager = hierarchy.mount.join(systemd::user_manager(None));
         if self.version == Version::V2 && manager.is_dir() {

@@ -105,7 +105,7 @@ pub(super) fn expand_slice(slice: &str) -> Result<PathBuf> {
 /// The cgroup of the user's systemd, below which all its units are: the part of the own path up to
 /// `user@UID.service`, or where that usually is.
 pub(super) fn user_manager(own: Option<&Path>) -> PathBuf {
-    let uid = nix::unistd::geteuid();
+    let uid = crate::systemd::user();
     let service = format!("user@{uid}.service");
     let own = own.and_then(|own| own.strip_prefix("/").ok());
     let found = own.and_then(|own| own.ancestors().find(|part| part.ends_with(&service)));
