@@ -20,6 +20,10 @@ needs() { # PROGRAM...
 	for program; do command -v "$program" >/dev/null || skip "needs $program"; done
 }
 
+able() { (skip() { exit 1; } && setup); } # whether the file's tests can run here
+
+systemd() { [ -d /run/systemd/system ]; }
+
 on_v1() { [ ! -e /sys/fs/cgroup/cgroup.controllers ]; }
 
 eventually() { # COMMAND...: for 20 seconds
@@ -87,6 +91,39 @@ containerd_start() { # [CRI]: containerd with everything of its own, at $W/conta
 containerd_config() { case $(containerd --version) in */containerd/v2*) echo 3 ;; *) echo 2 ;; esac; }
 ctr_answers() { ctr --address "$W/containerd.sock" --connect-timeout 1s version >/dev/null 2>&1; }
 
+user_setup() { # the folder is that of an ordinary user, who has subordinate ids in a mount namespace alone
+	export RUNTIME_DIR=$W/runtime
+	mkdir "$W/home" "$W/runtime"
+	if systemd; then
+		systemctl start user@1000
+		RUNTIME_DIR=/run/user/1000
+	fi
+	printf 'root:x:0:0::/root:/bin/sh\nrt:x:1000:1000::%s:/bin/sh\n' "$W/home" >"$W/passwd"
+	printf 'root:x:0:\nrt:x:1000:\n' >"$W/group"
+	echo rt:100000:65536 >"$W/ids"
+	# shellcheck disable=SC2016 # expanded there
+	daemon user unshare --mount --propagation private sh -c 'cd "$0" && mount --make-rshared / &&
+		mount --bind passwd /etc/passwd && mount --bind group /etc/group &&
+		mount --bind ids /etc/subuid && mount --bind ids /etc/subgid && touch user && exec sleep infinity' "$W"
+	USER_PID=$!
+	eventually test -e "$W/user"
+	if ! systemd && ! on_v1; then
+		# What an administrator delegates: a cgroup that is the user's, with the user's processes in it.
+		DELEGATED=/sys/fs/cgroup/$MARK
+		mkdir -p "$DELEGATED/shell"
+		chown -R 1000:1000 "$DELEGATED"
+	fi
+	chown -R 1000:1000 "$W"
+	export USER_PID RUNTIME_DIR DELEGATED
+}
+
+as_user() ( # COMMAND...
+	exec 3>&-
+	[ -z "$DELEGATED" ] || echo "$BASHPID" >"$DELEGATED/shell/cgroup.procs"
+	HOME=$W/home USER=rt XDG_RUNTIME_DIR=$RUNTIME_DIR DBUS_SESSION_BUS_ADDRESS=unix:path=$RUNTIME_DIR/bus \
+		exec nsenter --target "$USER_PID" --mount --wd="$W" setpriv --reuid 1000 --regid 1000 --clear-groups "$@"
+)
+
 ended() { ! kill -0 "$1" 2>/dev/null; }
 
 engine_end() { # ends daemons, shims, monitors and mounts of this folder, and removes it
@@ -100,7 +137,7 @@ engine_end() { # ends daemons, shims, monitors and mounts of this folder, and re
 	awk -v w="$W/" 'index($5, w) == 1 { print $5 }' /proc/self/mountinfo | tac | while read -r folder; do umount -l "$folder"; done
 	rm -rf "$W"
 	# Groups of the engine's own parent; those of containers are looked for by the tests.
-	find /sys/fs/cgroup -depth -type d -name "$MARK*" -exec rmdir {} + 2>/dev/null
+	find /sys/fs/cgroup -depth -type d -path "*/$MARK*" -exec rmdir {} + 2>/dev/null
 	return 0
 }
 
@@ -113,12 +150,19 @@ with_folder() { # pids of processes that name this folder on their command line
 	done
 }
 
+cgroup_of() { # PID memory|cpu|pids|freezer: the path of that process's cgroup
+	if on_v1; then
+		awk -F: -v c="$2" '{ n = split($2, a, ","); for (i = 1; i <= n; i++) if (a[i] == c) print $3 }' "/proc/$1/cgroup"
+	else
+		sed -n 's/^0:://p' "/proc/$1/cgroup"
+	fi
+}
+
 kernel() { # PID memory|cpu|pids|frozen: what the kernel's files say of that process's cgroup
-	local controller=$2 path base=/sys/fs/cgroup quota period
+	local controller=$2 base=/sys/fs/cgroup quota period
 	[ "$2" != frozen ] || controller=freezer
 	if on_v1; then
-		path=$(awk -F: -v c="$controller" '{ n = split($2, a, ","); for (i = 1; i <= n; i++) if (a[i] == c) print $3 }' "/proc/$1/cgroup")
-		base=$base/$controller$path
+		base=$base/$controller$(cgroup_of "$1" "$controller")
 		case $2 in
 		memory) cat "$base/memory.limit_in_bytes" ;;
 		cpu) quota=$(cat "$base/cpu.cfs_quota_us") period=$(cat "$base/cpu.cfs_period_us"); echo $((quota * 100 / period)) ;;
@@ -126,7 +170,7 @@ kernel() { # PID memory|cpu|pids|frozen: what the kernel's files say of that pro
 		frozen) [ "$(cat "$base/freezer.state")" = FROZEN ] && echo 1 || echo 0 ;;
 		esac
 	else
-		base=$base$(sed -n 's/^0:://p' "/proc/$1/cgroup")
+		base=$base$(cgroup_of "$1" "$controller")
 		case $2 in
 		memory) cat "$base/memory.max" ;;
 		cpu) read -r quota period <"$base/cpu.max"; echo $((quota * 100 / period)) ;;
