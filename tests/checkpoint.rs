@@ -157,10 +157,10 @@ fn a_dump_that_fails_leaves_the_container_running() {
         return;
     }
     let mut counter = Counter::new("undumped");
-    // A lock on a file, which criu saves only with --file-locks.
+    // A process that holds a lock, which criu saves only with --file-locks.
     counter.bundle.shell(
-        "exec </dev/null >/dev/null 2>&1; exec 9>/tmp/lock; flock 9; i=0; \
-         while :; do i=$((i + 1)); echo $i >/tmp/new; mv /tmp/new /tmp/count; sleep 0.2; done",
+        "exec </dev/null >/dev/null 2>&1; exec flock /tmp/lock sh -c 'i=0; \
+         while :; do i=$((i + 1)); echo $i >/tmp/new; mv /tmp/new /tmp/count; sleep 0.2; done'",
     );
     counter.sandbox.create_command(&mut counter.bundle, &counter.id).ok();
     let Counter { sandbox, id, .. } = &counter;
