@@ -4,7 +4,6 @@ mod common;
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use common::*;
 use serde_json::Value;
@@ -27,14 +26,6 @@ fn lines(outcome: &Outcome) -> Vec<Value> {
 
 fn lacks() -> bool {
     !needs_root() || !needs_rt()
-}
-
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !condition() {
-        assert!(began.elapsed() < Duration::from_secs(30), "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]
@@ -77,7 +68,7 @@ fn a_view_ends_with_its_container_and_says_so() {
     assert!(all.is_running(), "the view of all goes on");
     all.signal(nix::sys::signal::SIGINT);
     let [one, all] = views;
-    assert_eq!([one, all].map(|view| view.wait(Duration::from_secs(5)).code), [0, 0]);
+    assert_eq!([one, all].map(|view| view.wait(PATIENCE).code), [0, 0]);
     let stopped = sandbox.rt(["monitor", &id]).ok();
     assert!(stopped.stdout.contains("is stopped"), "{stopped}");
 }
@@ -105,7 +96,7 @@ fn all_containers_are_told_as_they_come_and_go() {
     };
     wait_until("the first to be gone", || alone(&view.text()));
     view.signal(nix::sys::signal::SIGTERM);
-    assert_eq!(view.wait(Duration::from_secs(5)).code, 0);
+    assert_eq!(view.wait(PATIENCE).code, 0);
     let nobody = Sandbox::new();
     fs::create_dir_all(nobody.root()).expect("a root");
     assert_eq!(nobody.rt(["monitor", "--all", "0"]).ok().stdout, "", "no container, no line");
@@ -123,7 +114,7 @@ fn an_oom_kill_is_counted_and_an_unlimited_container_is_said_so() {
     sandbox.rt(["test-memory", &id, "--strategy", "sequential"]).ok();
     wait_until("the kill", || view.text().contains("\"new_oom_kills\":1"));
     view.signal(nix::sys::signal::SIGINT);
-    let readings = lines(&view.wait(Duration::from_secs(5)));
+    let readings = lines(&view.wait(PATIENCE));
     let highest = readings.iter().filter_map(|r| r["usage_bytes"].as_u64()).max().expect("readings");
     assert!(highest > 8 * MIB && readings.last().expect("one")["peak_bytes"] == 48 * MIB, "{highest}");
     let mut bundle = sandbox.bundle();
@@ -178,7 +169,7 @@ fn metrics_are_put_in_place_whole() {
         );
     }
     view.signal(nix::sys::signal::SIGINT);
-    assert_eq!(view.wait(Duration::from_secs(5)).code, 0);
+    assert_eq!(view.wait(PATIENCE).code, 0);
     let left: Vec<PathBuf> = fs::read_dir(&folder).expect("the folder").flatten().map(|e| e.path()).collect();
     assert_eq!(left, std::slice::from_ref(&file));
     let printed = sandbox.rt(["monitor", &id, "0", "--format", "openmetrics"]).ok().stdout;

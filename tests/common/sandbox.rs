@@ -165,7 +165,7 @@ impl Sandbox {
         // A killed process may still be on its way out.
         let start = std::time::Instant::now();
         let mut left = self.leftovers(id);
-        while !left.is_empty() && start.elapsed() < Duration::from_secs(5) {
+        while !left.is_empty() && start.elapsed() < Duration::from_secs(20) {
             std::thread::sleep(Duration::from_millis(10));
             left = self.leftovers(id);
         }

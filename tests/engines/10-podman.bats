@@ -239,6 +239,19 @@ needs_cgroups() { has_cgroups || skip "needs cgroup v2: podman without root make
 	equal "$(pod pod ps --quiet)" ""
 }
 
+@test "[logs] a terminal is one" {
+	contains "$(run_box --rm --tty box sh -c 'test -t 1 && tty')" /dev/
+}
+
+@test "[oom] rt tells why it died, also after podman removed it" {
+	needs_cgroups
+	run run_box --name oom --memory 32m --shm-size 64m box sh -c "$FILL"
+	equal "$status" 137
+	id=$(field oom Id)
+	pod rm oom
+	contains "$(me "$RT_BIN" why "$id")" "OOM-killed by its own limit of 32 MiB"
+}
+
 @test "[health] a healthcheck runs in the container" {
 	run_box -d --name one --health-cmd 'test -e /tmp/well' --health-interval disable --health-retries 1 box sleep 1000
 	run pod healthcheck run one

@@ -56,6 +56,11 @@ status_of() { task_ctr task ls | awk -v n="$1" '$1 == n { print $3 }'; }
 	equal "$status $output" "5 from containerd"
 }
 
+@test "[exec] the task's processes are listed" {
+	run_box -d $IMAGE one sleep 1000
+	contains "$(task_ctr task ps one)" "$(pid_of one)"
+}
+
 @test "[pause] the kernel freezes it, and thaws it" {
 	run_box -d $IMAGE one sleep 1000
 	pid=$(pid_of one)
@@ -86,6 +91,8 @@ status_of() { task_ctr task ls | awk -v n="$1" '$1 == n { print $3 }'; }
 	task_ctr task kill --signal SIGKILL one
 	stopped() { [ "$(status_of one)" = STOPPED ]; }
 	eventually stopped
+	remove one
+	contains "$("$RT_BIN" --root "/run/containerd/runc/$MARK" why one)" "killed by SIGKILL, sent with 'kill'"
 }
 
 @test "[cleanup] no cgroup, mount, process or state is left" {

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::json;
 
 use crate::common::{PATIENCE, Run, Running, Sandbox, wait_until};
 
@@ -66,32 +65,6 @@ impl Engine {
         let archive = self.sandbox.path("root.tar");
         let bundle = self.sandbox.bundle();
         Run::new("tar").arg("-C").arg(bundle.rootfs("")).arg("-cf").arg(&archive).arg(".").ok();
-        archive
-    }
-
-    /// The same as an image in docker's archive format.
-    pub fn image_archive(&self, name: &str) -> PathBuf {
-        let folder = self.sandbox.path("image");
-        fs::create_dir(&folder).expect("a folder");
-        fs::rename(self.root_archive(), folder.join("layer.tar")).expect("a layer");
-        let sum = Run::new("sha256sum").arg(folder.join("layer.tar")).ok().stdout;
-        let digest = sum.split(' ').next().unwrap_or_default();
-        let config = json!({
-            "architecture": if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }, "os": "linux",
-            "config": { "Env": ["PATH=/bin"], "Cmd": ["sh"] },
-            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{digest}")] },
-        });
-        let manifest = json!([{ "Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"] }]);
-        fs::write(folder.join("config.json"), config.to_string()).expect("an image config");
-        fs::write(folder.join("manifest.json"), manifest.to_string()).expect("a manifest");
-        let archive = self.sandbox.path("image.tar");
-        Run::new("tar")
-            .arg("-C")
-            .arg(&folder)
-            .arg("-cf")
-            .arg(&archive)
-            .args(["manifest.json", "config.json", "layer.tar"])
-            .ok();
         archive
     }
 
