@@ -157,11 +157,10 @@ fn a_dump_that_fails_leaves_the_container_running() {
         return;
     }
     let mut counter = Counter::new("undumped");
-    // A process that holds a lock, which criu saves only with --file-locks.
-    counter.bundle.shell(
-        "exec </dev/null >/dev/null 2>&1; exec flock /tmp/lock sh -c 'i=0; \
-         while :; do i=$((i + 1)); echo $i >/tmp/new; mv /tmp/new /tmp/count; sleep 0.2; done'",
-    );
+    // It writes into a file that nobody can open again: the test's own, without a name and of another mount namespace.
+    counter
+        .bundle
+        .shell("i=0; while :; do i=$((i + 1)); echo $i >/tmp/new; mv /tmp/new /tmp/count; sleep 0.2; done");
     counter.sandbox.create_command(&mut counter.bundle, &counter.id).ok();
     let Counter { sandbox, id, .. } = &counter;
     counter.checkpoint("early", &[]).run().fails_with("Container cannot be checkpointed in created state");
@@ -170,16 +169,10 @@ fn a_dump_that_fails_leaves_the_container_running() {
     counter.goes_on();
     let pid = sandbox.pid(id);
     let failed = counter.checkpoint("images", &[]).run().fails_with("criu failed: type DUMP");
-    assert!(failed.stderr.contains("file-locks") || failed.stderr.contains("file locks"), "{failed}");
+    assert!(failed.stderr.contains("Error (criu/"), "criu's own words are quoted: {failed}");
     assert_eq!((sandbox.status(id), sandbox.pid(id)), ("running".into(), pid));
     counter.goes_on();
     counter.has_its_limits();
-    // With the flag it can be saved, by one of the same name as well.
-    counter.checkpoint("images", &["--file-locks"]).ok();
-    sandbox.assert_nothing_left(id);
-    counter.restore("images", &["--file-locks", "--detach"]).ok();
-    counter.goes_on();
-    sandbox.exec(id, "flock -n /tmp/lock true").fails_with("");
     sandbox.rt(["kill", id, "KILL"]).ok();
     sandbox.wait_for_status(id, "stopped");
     counter.checkpoint("late", &[]).run().fails_with("Container cannot be checkpointed in stopped state");
