@@ -49,9 +49,12 @@ test-all: test ## every integration test in every guest, also those that guests 
 lab: ## run CMD in a throwaway Linux: make lab CMD='cat /proc/self/cgroup' [LAB_ARGS='--v1 --systemd']
 	@$(SUDO) tests/lab/lab $(LAB_ARGS) -- sh -c '$(CMD)'
 
-lab-test-deploy: build ## deploy/: installing on a node, Kubernetes' schemas, alert rules, the dashboard's names
+lab-test-deploy: build ## what deploy/ has: manifests, the installation of a node, metrics, alerts and dashboard
 	@scripts/deps deploy
 	$(SUDO) tests/deploy/run
+
+scale: build ## 1,000 containers on this machine: what they cost; rewrites the table in docs/scale.md
+	$(SUDO) benches/scale $(SCALE_ARGS)
 
 clean: ## remove what the lab keeps between runs
 	@$(SUDO) tests/lab/lab --clean
