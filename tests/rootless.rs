@@ -220,6 +220,10 @@ fn delegated_limits_are_enforced_and_proved_without_root() {
         (&json!("enforced"), &json!(64 * MIB)),
         "{proof}"
     );
+    // The hooks of podman without root are root of the user's namespace.
+    let inner = ["unshare", "--user", "--map-root-user", "./rt", "--root", "state"];
+    let proof = user.run(true, &inner).args(args).ok().json();
+    assert_eq!(proof["verdict"], json!("enforced"), "{proof}");
     user.rt(true, &["update", "--memory", &(48 * MIB).to_string(), &id]).ok();
     assert_eq!(user.memory_limit(&id), (48 * MIB).to_string());
     user.rt(true, &["pause", &id]).ok();

@@ -12,6 +12,7 @@ use nix::unistd::Uid;
 
 use super::error::ProofError;
 use crate::cgroup::MemoryCgroup;
+use crate::systemd::user;
 
 /// The proof's share of the host, held until dropped.
 #[derive(Debug)]
@@ -29,15 +30,15 @@ impl Drop for Reservation {
     }
 }
 
-/// The usual folder: of the whole host for root, else of the user.
+/// The usual folder: of the whole host for root, else of the user, who is root of a namespace in podman's hooks.
 pub fn usual_dir() -> PathBuf {
-    let uid = Uid::effective();
-    if uid.is_root() {
+    let user = user();
+    if user == 0 {
         return PathBuf::from("/run/rt-proofs");
     }
     match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
         Some(dir) => PathBuf::from(dir).join("rt-proofs"),
-        None => PathBuf::from(format!("/tmp/rt-proofs-{uid}")),
+        None => PathBuf::from(format!("/tmp/rt-proofs-{user}")),
     }
 }
 
