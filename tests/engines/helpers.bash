@@ -27,13 +27,11 @@ systemd() { [ -d /run/systemd/system ]; }
 on_v1() { [ ! -e /sys/fs/cgroup/cgroup.controllers ]; }
 
 eventually() { # COMMAND...: for 20 seconds
-	local i
-	for ((i = 0; i < 200; i++)); do
-		"$@" && return
+	local end=$((SECONDS + 20))
+	while ! "$@"; do
+		[ "$SECONDS" -lt "$end" ] || { echo "not within 20 s: $*" >&2; return 1; }
 		sleep 0.1
 	done
-	echo "not within 20 s: $*" >&2
-	return 1
 }
 
 box_root() { # FOLDER: a busybox root file system
@@ -178,6 +176,11 @@ kernel() { # PID memory|cpu|pids|frozen: what the kernel's files say of that pro
 		frozen) awk '$1 == "frozen" { print $2 }' "$base/cgroup.events" ;;
 		esac
 	fi
+}
+
+swap_of() { # PID: the limit of memory and swap together on v1, of swap alone on v2; nothing where the kernel counts none
+	if on_v1; then cat "/sys/fs/cgroup/memory$(cgroup_of "$1" memory)/memory.memsw.limit_in_bytes"
+	else cat "/sys/fs/cgroup$(cgroup_of "$1" memory)/memory.swap.max"; fi 2>/dev/null || true
 }
 
 left_of() { # ID: cgroups and mounts that still have it
