@@ -130,7 +130,7 @@ SLEEP=(sleep 1000)
 
 @test "[logs] lines have the interface's format" {
 	run_pod logs "" sh -c 'echo to stdout; echo to stderr >&2; printf part'
-	log=$(call wait "$ID" log_path)
+	log=$(call wait "$ID" state=exited log_path)
 	equal "$(cut -d ' ' -f 2- "$log" | sort)" "$(printf '%s\n' 'stderr F to stderr' 'stdout F to stdout' 'stdout P part')"
 	[[ $(head -n 1 "$log") =~ ^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|[+-][0-9:]{5})\  ]]
 }
@@ -153,7 +153,7 @@ SLEEP=(sleep 1000)
 
 @test "[restart] another container takes the place of one that ended, with its limit" {
 	run_pod restart "$LIMITS" sh -c 'exit 3'
-	equal "$(call wait "$ID" exit_code reason -- remove "$ID")" "3 Error"
+	equal "$(call wait "$ID" state=exited exit_code reason -- remove "$ID")" "3 Error"
 	run_box one "$LIMITS" "${SLEEP[@]}"
 	equal "$(call list) $(kernel "$PID" memory)" "$ID running $((64 << 20))"
 }
@@ -167,13 +167,35 @@ SLEEP=(sleep 1000)
 	[ "$usage" -le $((64 << 20)) ]
 }
 
+killed() { # an OOM kill ended it: rt knows it for sure
+	equal "$(call wait "$ID" state=exited exit_code)" 137
+	contains "$("$RT_BIN" --root "$W/runc/k8s.io" why "$ID")" OOM-killed
+}
+
+# On v2 containerd's event of the kill may lose against that of the exit, under any runtime (containerd issue 8893): one of five has to arrive.
+reported() { # FUNCTION that lets a container be killed
+	local attempt
+	for attempt in 1 2 3 4 5; do
+		"$1" "$attempt"
+		killed
+		! call wait "$ID" reason=OOMKilled || return 0
+		call clear
+	done
+	return 1
+}
+
+over_its_limit() { run_pod "container$1" '"memory_limit_in_bytes": 33554432' sh -c "$FILL"; }
+over_its_pods() {
+	run_pod "pod$1" "" sh -c "while [ ! -e /tmp/go ]; do sleep 0.1; done; $FILL"
+	pod_limit $((32 << 20))
+	call exec-sync "$ID" 0 touch /tmp/go
+}
+
 @test "[oom] OOMKilled is reported, of the container's limit and of the pod's" {
 	for MANAGER in "${MANAGERS[@]}"; do
-		run_pod oom '"memory_limit_in_bytes": 33554432' sh -c "$FILL"
-		equal "$(call wait "$ID" exit_code reason)" "137 OOMKilled"
-		pod_limit $((32 << 20))
-		run_box two "" sh -c "$FILL"
-		equal "$(call wait "$ID" exit_code reason)" "137 OOMKilled"
+		reported over_its_limit
+		call clear
+		reported over_its_pods
 	done
 }
 
@@ -181,7 +203,7 @@ SLEEP=(sleep 1000)
 	! on_v1 || skip "needs cgroup v2"
 	for MANAGER in "${MANAGERS[@]}"; do
 		run_pod group '"memory_limit_in_bytes": 33554432, "unified": {"memory.oom.group": "1"}' sh -c "(${FILL#exec }); exec sleep 1000"
-		equal "$(call wait "$ID" exit_code reason)" "137 OOMKilled"
+		killed
 	done
 }
 

@@ -47,6 +47,7 @@ box_archive() { # the tar of such a root, $W/root.tar
 }
 
 box_image() { # NAME [COMMAND]: an image in docker's archive format, $W/image.tar; its command as JSON
+	local command=${2:-'["sh"]'}
 	box_archive
 	mkdir -p "$W/image"
 	cp "$W/root.tar" "$W/image/layer.tar"
@@ -54,7 +55,7 @@ box_image() { # NAME [COMMAND]: an image in docker's archive format, $W/image.ta
 	[ "$(uname -m)" = aarch64 ] && arch=arm64
 	sum=$(sha256sum <"$W/root.tar")
 	cat >"$W/image/config.json" <<-J
-		{"architecture":"$arch","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":${2:-["sh"]}},
+		{"architecture":"$arch","os":"linux","config":{"Env":["PATH=/bin"],"Cmd":$command},
 		"rootfs":{"type":"layers","diff_ids":["sha256:${sum%% *}"]}}
 	J
 	echo '[{"Config":"config.json","RepoTags":["'"$1"'"],"Layers":["layer.tar"]}]' >"$W/image/manifest.json"
