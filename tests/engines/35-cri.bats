@@ -173,8 +173,8 @@ killed() { # an OOM kill ended it, says rt; of a scope, which goes with its last
 	else contains "$("$RT_BIN" --root "$W/runc/k8s.io" why "$ID")" OOM-killed; fi
 }
 
-# On v2 containerd's event of the kill may lose against that of the exit, under any runtime (its issue 8893): one of five has to arrive.
-# Of a scope it often comes never (its pull request 12714), so that only the kill is looked at.
+# On v2 containerd's event of the kill may lose against that of the exit, seen with runc too (its issue 8893): one of five has to arrive.
+# With scopes it often never does (its pull request 12714), so that only the kill is looked at.
 reported() { # FUNCTION that lets a container be killed
 	local attempt
 	for attempt in 1 2 3 4 5; do
