@@ -11,7 +11,9 @@ TARGET      = $(shell rustc -vV | sed -n 's/^host: //p')
 RT          = target/$(TARGET)/release/rt
 CARGO_FLAGS = --locked --target $(TARGET)
 # Guests of tests/lab in which tests run, the slowest first.
-GUESTS      = v2 v1 v2-systemd v2-cloud v2-systemd-cloud v1-systemd hybrid-systemd v2-swap
+GUESTS      = v2-systemd v2 v1 v2-cloud v2-systemd-cloud v1-systemd hybrid-systemd v2-swap
+# Debian testing, which moves from day to day.
+NEWER       = v2-systemd-forky
 # Containers need root; only what needs it is run as root.
 SUDO        = $(if $(filter 0,$(shell id -u)),,sudo -E)
 RUNNER      = $(if $(SUDO),env CARGO_TARGET_$(shell echo $(TARGET) | tr 'a-z-' 'A-Z_')_RUNNER="$(SUDO)")
@@ -40,7 +42,7 @@ matrix: ## integration tests in guests: cgroup v1, v2, v2 with systemd and newer
 
 matrix-table: ## the same, with this machine, and write what was found into docs/compatibility.md
 	@scripts/deps build test
-	$(SUDO) tests/lab/matrix host $(GUESTS)
+	$(SUDO) tests/lab/matrix host $(GUESTS) $(NEWER)
 	tests/lab/table
 
 test-all: test ## every integration test in every guest, also those that guests are too slow for (hours)
