@@ -10,10 +10,10 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 TARGET      = $(shell rustc -vV | sed -n 's/^host: //p')
 RT          = target/$(TARGET)/release/rt
 CARGO_FLAGS = --locked --target $(TARGET)
-# Guests of tests/lab in which tests run, the slowest first.
-GUESTS      = v2-systemd v2 v1 v2-cloud v2-systemd-cloud v1-systemd hybrid-systemd v2-swap
+# Guests of tests/lab in which tests run on every change, the slowest first; then what takes too long for that, and
 # Debian testing, which moves from day to day.
-NEWER       = v2-systemd-forky
+GUESTS      = v2-systemd v2 v1 v2-cloud v1-systemd hybrid-systemd v2-swap
+MORE        = v2-systemd-cloud v2-systemd-forky
 # Containers need root; only what needs it is run as root.
 SUDO        = $(if $(filter 0,$(shell id -u)),,sudo -E)
 RUNNER      = $(if $(SUDO),env CARGO_TARGET_$(shell echo $(TARGET) | tr 'a-z-' 'A-Z_')_RUNNER="$(SUDO)")
@@ -42,11 +42,11 @@ matrix: ## integration tests in guests: cgroup v1, v2, v2 with systemd and newer
 
 matrix-table: ## the same, with this machine, and write what was found into docs/compatibility.md
 	@scripts/deps build test
-	$(SUDO) tests/lab/matrix host $(GUESTS) $(NEWER)
+	$(SUDO) tests/lab/matrix host $(GUESTS) $(MORE)
 	tests/lab/table
 
 test-all: test ## every integration test in every guest, also those that guests are too slow for (hours)
-	$(SUDO) tests/lab/matrix --all $(GUESTS)
+	$(SUDO) tests/lab/matrix --all $(GUESTS) $(MORE)
 
 lab: ## run CMD in a throwaway Linux: make lab CMD='cat /proc/self/cgroup' [LAB_ARGS='--v1 --systemd']
 	@$(SUDO) tests/lab/lab $(LAB_ARGS) -- sh -c '$(CMD)'
