@@ -11,6 +11,8 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 const MIB: i64 = 1 << 20;
+/// A limit that slow machines prove in the time of a hook too.
+const SMALL: i64 = 16;
 
 /// An OCI runtime with a state folder of its own.
 struct Runtime<'a> {
@@ -159,7 +161,7 @@ fn the_policy_record_lets_it_start() {
     }
     let sandbox = Sandbox::new();
     for runtime in Runtime::all(&sandbox) {
-        let mut bundle = limited(&sandbox, 64);
+        let mut bundle = limited(&sandbox, SMALL);
         let id = sandbox.id(runtime.name);
         bundle.set("/hooks/prestart", json!([saboteur(&sandbox, &id), call(&[])]));
         runtime.create(&mut bundle, &id).succeeds();
@@ -176,7 +178,7 @@ fn a_poststart_hook_proves_a_running_container() {
     }
     let sandbox = Sandbox::new();
     for runtime in Runtime::all(&sandbox) {
-        let mut bundle = limited(&sandbox, 64);
+        let mut bundle = limited(&sandbox, SMALL);
         bundle.set("/hooks/poststart", json!([call(&["--policy=enforce", "--mb", "80"])]));
         let id = sandbox.id(runtime.name);
         runtime.create(&mut bundle, &id).succeeds();
@@ -198,7 +200,7 @@ fn an_annotation_alone_is_enough_under_rt() {
     }
     let sandbox = Sandbox::new();
     for stage in ["prestart", "createRuntime", "poststart"] {
-        let mut bundle = limited(&sandbox, 64);
+        let mut bundle = limited(&sandbox, SMALL);
         bundle.set("/annotations", json!({ "rt.memory.test": stage, "rt.memory.policy": "enforce" }));
         let id = sandbox.create(&mut bundle, stage);
         let expected = if stage == "poststart" { "none" } else { "enforced" };
@@ -245,7 +247,7 @@ fn a_stress_is_a_hook_of_every_runtime() {
     let mut stress = call(&["--policy=enforce", "--seconds=3"]);
     stress["args"][2] = json!("stress-memory");
     for runtime in Runtime::all(&sandbox) {
-        let mut bundle = limited(&sandbox, 64);
+        let mut bundle = limited(&sandbox, SMALL);
         bundle.set("/hooks/createRuntime", json!([stress]));
         let id = sandbox.id(runtime.name);
         runtime.create(&mut bundle, &id).succeeds();
@@ -275,7 +277,7 @@ fn annotations_ask_for_a_proof_and_a_stress() {
         return;
     }
     let sandbox = Sandbox::new();
-    let mut bundle = limited(&sandbox, 64);
+    let mut bundle = limited(&sandbox, SMALL);
     let asked = json!({
         "rt.memory.test": "prestart", "rt.memory.stress": "poststart",
         "rt.memory.policy": "enforce", "rt.memory.seconds": "3",
@@ -293,7 +295,7 @@ fn an_annotation_and_a_hook_prove_once() {
         return;
     }
     let sandbox = Sandbox::new();
-    let mut bundle = limited(&sandbox, 64);
+    let mut bundle = limited(&sandbox, SMALL);
     let asked = json!({ "rt.memory.test": "prestart", "rt.memory.policy": "enforce", "rt.memory.mb": "70" });
     bundle.set("/annotations", asked).set("/hooks/createRuntime", json!([call(&[])]));
     let id = sandbox.create(&mut bundle, "once");
@@ -363,12 +365,12 @@ fn the_node_proves_every_container() {
         let outcome = sandbox.rt(globals.iter().copied().chain(["create", "--bundle", &path, &id])).run();
         (id, outcome)
     };
-    let (id, outcome) = create(&["--proof", "prestart:record"], &mut limited(&sandbox, 64), "flag");
+    let (id, outcome) = create(&["--proof", "prestart:record"], &mut limited(&sandbox, SMALL), "flag");
     outcome.succeeds();
     assert_eq!(verdict_of(&sandbox, &id), "enforced");
 
     let config = node(&sandbox, r#"{"proof":"createRuntime:enforce"}"#);
-    let (id, outcome) = create(&["--config", &config], &mut limited(&sandbox, 64), "file");
+    let (id, outcome) = create(&["--config", &config], &mut limited(&sandbox, SMALL), "file");
     outcome.succeeds();
     assert_eq!(verdict_of(&sandbox, &id), "enforced");
 

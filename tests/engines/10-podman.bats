@@ -184,7 +184,7 @@ needs_cgroups() { has_cgroups || skip "needs cgroup v2: podman without root make
 @test "[hooks] hooks.d proves the limit in prestart and poststart, and records it" {
 	needs_cgroups
 	for stage in prestart poststart; do
-		HOOKS=$W/hooks.d run_box -d --name "$stage" --memory 64m --annotation "rt.memory.test=$stage" box sleep 1000
+		HOOKS=$W/hooks.d run_box -d --name "$stage" --memory 16m --annotation "rt.memory.test=$stage" box sleep 1000
 		journal=$(dirname "$(field "$stage" OCIConfigPath)")/rt-proofs.jsonl
 		proved() { grep -qs '"verdict":"enforced"' "$journal"; }
 		eventually proved || { tail "$journal" >&2; return 1; }

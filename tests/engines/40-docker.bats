@@ -165,7 +165,7 @@ can_join() { unshare --net sh -c 'ip link add name rtbridge type bridge && ip li
 }
 
 @test "[hooks] the node's proof lets a limited container run, and no other" {
-	run run_box --rm --runtime proving -m 64m box echo ran
+	run run_box --rm --runtime proving -m 16m box echo ran
 	equal "$status $output" "0 ran"
 	run run_box --rm --runtime proving box echo ran
 	[ "$status" != 0 ]
