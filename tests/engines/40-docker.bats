@@ -157,8 +157,7 @@ can_join() { unshare --net sh -c 'ip link add name rtbridge type bridge && ip li
 
 @test "[oom] OOMKilled is reported" {
 	local fill=$FILL
-	# systemd takes a scope away with its last process, before containerd has read its events (with runc too): one more outlives the kill.
-	[ "$ENGINE" = docker ] || fill='dd if=/dev/zero of=/dev/null bs=60M count=1; status=$?; sleep 3; exit $status'
+	[ "$ENGINE" = docker ] || fill=$FILL_AND_OUTLIVE
 	run run_box --name oom -m 32m --memory-swap 32m box sh -c "$fill"
 	equal "$status" 137
 	equal "$(field oom State.OOMKilled)" true
