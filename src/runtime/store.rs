@@ -125,7 +125,9 @@ impl Store {
             match DirBuilder::new().mode(0o711).create(&dir) {
                 Ok(()) => {
                     let lock = lock(&dir, FlockArg::LockExclusive)?.ok_or(RuntimeError::Exists)?;
-                    return Ok((dir, lock));
+                    // Before the lock was taken another may have taken this folder for such a rest, and made its own container.
+                    let ours = fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_none());
+                    return if ours { Ok((dir, lock)) } else { Err(RuntimeError::Exists) };
                 }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                     let abandoned = matches!(lock(&dir, FlockArg::LockExclusiveNonblock), Ok(Some(_)))
