@@ -87,7 +87,7 @@ fn a_device_moves_with_name_addresses_mtu_and_hardware_address() {
         let pid = i32::try_from(container.id()).unwrap();
         let own = std::fs::read_link("/proc/self/ns/net").unwrap();
         let theirs = format!("/proc/{pid}/ns/net");
-        while std::fs::read_link(&theirs).map_or(true, |link| link == own) {
+        while std::fs::read_link(&theirs).is_ok_and(|link| link == own) {
             std::thread::yield_now();
         }
         let moved = move_devices(&devices(r#"{"rt0":{"name":"ctr0"}}"#), pid);
@@ -106,6 +106,8 @@ fn a_device_moves_with_name_addresses_mtu_and_hardware_address() {
             )
         );
         assert!(!ip("link").contains("rt0:"));
+        // With the last who holds this namespace its end of the pair would go, and the other with it.
+        let _held = File::open("/proc/self/ns/net").unwrap();
         setns(&namespace, CloneFlags::CLONE_NEWNET).unwrap();
         let shown = ip("address show dev ctr0");
         for part in [
