@@ -98,8 +98,10 @@ proofs() { cat "$W/containerd/state/io.containerd.runtime.v2.task/k8s.io/$ID/rt-
 
 remove_all() {
 	[ -z "${W:-}" ] || call clear
-	# The kubelet removes the pod's cgroup.
-	[ ! -d /run/systemd/system ] || systemctl stop "$(MANAGER=systemd parent)" 2>/dev/null || true
+	# The kubelet removes the pod's cgroup. A limit that was set would be the slice's again when it comes back.
+	local slice
+	slice=$(MANAGER=systemd parent)
+	[ ! -d /run/systemd/system ] || { systemctl set-property --runtime "$slice" MemoryMax=infinity && systemctl stop "$slice"; } 2>/dev/null || true
 	find /sys/fs/cgroup -depth -type d -name "${MARK:-none}" -exec rmdir {} + 2>/dev/null || true
 }
 
