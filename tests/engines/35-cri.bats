@@ -106,6 +106,8 @@ remove_all() {
 }
 
 LIMITS='"memory_limit_in_bytes": 67108864, "cpu_period": 100000, "cpu_quota": 50000'
+# What a slow guest proves in the time of a hook.
+SMALL='"memory_limit_in_bytes": 16777216'
 SLEEP=(sleep 1000)
 
 @test "[version] the runtime interface answers" {
@@ -216,8 +218,7 @@ PROVE='"rt.memory.test": "prestart", "rt.memory.policy":'
 
 @test "[hooks] a container's annotations prove its limit" {
 	for MANAGER in "${MANAGERS[@]}"; do
-		# 16 MiB: a slow guest proves no more in the time of a hook.
-		resources=${LIMITS/67108864/16777216}
+		resources=$SMALL
 		on_v1 || resources+=', "unified": {"memory.oom.group": "1"}'
 		pod hooks
 		SANDBOX=$(call run-sandbox "$POD" "rt-$MANAGER")
@@ -233,7 +234,7 @@ PROVE='"rt.memory.test": "prestart", "rt.memory.policy":'
 
 @test "[hooks] a pod's annotations are for its containers" {
 	pod annotated "$PROVE \"enforce\""
-	lines=$(call run-sandbox "$POD" "rt-$MANAGER" -- create @ "$(box one "$LIMITS" "" "${SLEEP[@]}")" "$POD" -- start @)
+	lines=$(call run-sandbox "$POD" "rt-$MANAGER" -- create @ "$(box one "$SMALL" "" "${SLEEP[@]}")" "$POD" -- start @)
 	read -rd '' SANDBOX ID <<<"$lines" || true
 	contains "$(proofs)" '"verdict":"enforced"'
 	[ ! -e "$W/containerd/state/io.containerd.runtime.v2.task/k8s.io/$SANDBOX/rt-proofs.jsonl" ]
