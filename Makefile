@@ -21,7 +21,7 @@ RUNNER      = $(if $(SUDO),env CARGO_TARGET_$(shell echo $(TARGET) | tr 'a-z-' '
 .PHONY: help deps build verify test test-all test-unit matrix matrix-table lab lab-clean endurance bench lint install uninstall deb test-packages test-deploy scale clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-13s %s\n", $$1, $$2 }'
 
 deps: ## install what a build needs (apt packages, and Rust where Debian's is new enough)
 	@scripts/deps build
@@ -51,14 +51,7 @@ test-all: test ## every integration test in every guest, also those that guests 
 lab: ## run CMD in a throwaway Linux: make lab CMD='cat /proc/self/cgroup' [LAB_ARGS='--v1 --systemd']
 	@$(SUDO) tests/lab/lab $(LAB_ARGS) -- sh -c '$(CMD)'
 
-lab-test-deploy: build ## what deploy/ has: manifests, the installation of a node, metrics, alerts and dashboard
-	@scripts/deps deploy
-	$(SUDO) tests/deploy/run
-
-scale: build ## 1,000 containers on this machine: what they cost; rewrites the table in docs/scale.md
-	$(SUDO) benches/scale $(SCALE_ARGS)
-
-clean: ## remove what the lab keeps between runs
+lab-clean: ## remove what the lab keeps between runs
 	@$(SUDO) tests/lab/lab --clean
 
 test-unit: deps ## the unit tests alone
@@ -107,6 +100,9 @@ test-packages: deb ## the Debian package, `make install` and `cargo install`, tr
 test-deploy: build ## deploy/: installing on a node, Kubernetes' schemas, alert rules, the dashboard's names
 	@scripts/deps deploy
 	$(SUDO) tests/deploy/run
+
+scale: build ## 1,000 containers on this machine: what they cost; rewrites the table in docs/scale.md
+	$(SUDO) benches/scale $(SCALE_ARGS)
 
 clean: ## remove what was built
 	rm -rf target
