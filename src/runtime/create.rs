@@ -11,11 +11,11 @@ use std::time::SystemTime;
 use nix::unistd::{Pid, geteuid};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process, Spec};
 
-use super::cgroups::{Cgroup, OnDenied, Version};
+use super::cgroups::{Cgroup, Entered, OnDenied, Version};
 use super::container::{Container, SECCOMP};
 use super::error::{Result, RuntimeError};
 use super::gate::Gate;
-use super::launch::{InitJob, Launched, Service, launch_init};
+use super::launch::{InitJob, Launched, Service, Settle, launch_init};
 use super::node::Node;
 use super::process::descriptors::Passed;
 use super::process::{affinity, oom_score_adj, rlimits};
@@ -333,9 +333,8 @@ fn make(
     let launched = {
         // The child must not keep the lock when rt ends; it cannot be borrowed while the record changes.
         let lock = container.take_lock();
-        let settled = launch_init(&job, gate, &service, lock.as_ref(), &mut |pid| {
-            settle(container, &cgroup, spec, process, pid)
-        });
+        let mut settle = Init { container, cgroup: &cgroup, spec, process };
+        let settled = launch_init(&job, gate, &service, lock.as_ref(), &mut settle);
         container.give_lock(lock);
         settled?
     };
@@ -351,27 +350,37 @@ fn make(
 }
 
 /// What has to be before init does anything.
-fn settle(
-    container: &mut Container,
-    cgroup: &Cgroup,
-    spec: &Spec,
-    process: &Process,
-    pid: Pid,
-) -> Result<()> {
-    container.record_mut().init = Some(ProcessId::of(pid.as_raw()));
-    container.save()?;
-    cgroup.join(pid).map_err(RuntimeError::start)?;
-    if let Some(rdt) = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref()) {
-        let group = intel_rdt::apply(container.id(), pid.as_raw(), rdt).map_err(RuntimeError::start)?;
-        container.record_mut().rdt = Some(group);
-        container.save()?;
+struct Init<'a> {
+    container: &'a mut Container,
+    cgroup: &'a Cgroup,
+    spec: &'a Spec,
+    process: &'a Process,
+}
+
+impl Settle for Init<'_> {
+    fn record(&mut self, pid: Pid) -> Result<()> {
+        self.container.record_mut().init = Some(ProcessId::of(pid.as_raw()));
+        self.container.save()
     }
-    affinity::reset(pid.as_raw());
-    if let Some(score) = process.oom_score_adj() {
-        oom_score_adj::apply(Some(pid.as_raw()), score).map_err(RuntimeError::start)?;
+
+    fn enter(&mut self, pid: Pid, entered: Entered) -> Result<()> {
+        self.cgroup.join(pid, entered).map_err(RuntimeError::start)
     }
-    rlimits::apply(process.rlimits().as_deref().unwrap_or_default(), pid.as_raw())
-        .map_err(RuntimeError::start)
+
+    fn limit(&mut self, pid: Pid) -> Result<()> {
+        if let Some(rdt) = self.spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref()) {
+            let group =
+                intel_rdt::apply(self.container.id(), pid.as_raw(), rdt).map_err(RuntimeError::start)?;
+            self.container.record_mut().rdt = Some(group);
+            self.container.save()?;
+        }
+        affinity::reset(pid.as_raw());
+        if let Some(score) = self.process.oom_score_adj() {
+            oom_score_adj::apply(Some(pid.as_raw()), score).map_err(RuntimeError::start)?;
+        }
+        rlimits::apply(self.process.rlimits().as_deref().unwrap_or_default(), pid.as_raw())
+            .map_err(RuntimeError::start)
+    }
 }
 
 fn finish(container: &mut Container, launched: &Launched, request: &CreateRequest<'_>) -> Result<()> {

@@ -8,10 +8,10 @@ use std::path::Path;
 use nix::unistd::{Pid, geteuid};
 use oci_spec::runtime::{Process, Spec};
 
-use super::cgroups::SubCgroups;
+use super::cgroups::{Entered, SubCgroups};
 use super::container::{Container, SECCOMP};
 use super::error::{Result, RuntimeError};
-use super::launch::{Finish, Launched, Service, TenantJob, launch_tenant};
+use super::launch::{Finish, Launched, Service, Settle, TenantJob, launch_tenant};
 use super::process::affinity::{ExecAffinity, current_mask};
 use super::process::descriptors::Passed;
 use super::process::{oom_score_adj, rlimits};
@@ -90,15 +90,9 @@ pub fn exec(container: &Container, request: &ExecRequest<'_>) -> Result<Launched
     if let Ok(mask) = current_mask() {
         tracing::debug!("nsexec-0[{}]: affinity: 0x{mask:x}", std::process::id());
     }
-    let mut settle_stage = |stage: Pid| {
-        container
-            .cgroup()
-            .join_sub(stage, &request.sub_cgroups, Some(init_pid))
-            .map_err(RuntimeError::start)?;
-        affinity.apply_final(stage.as_raw()).map_err(RuntimeError::start)
-    };
-    let mut settle = |pid: Pid| settle(container, spec, &process, pid);
-    let launched = launch_tenant(&job, &target, init_pid, &service, &mut settle_stage, &mut settle)?;
+    let sub = &request.sub_cgroups;
+    let mut settle = Tenant { container, spec, process: &process, sub, init: init_pid, affinity: &affinity };
+    let launched = launch_tenant(&job, (&target, init_pid), sub, &service, &mut settle)?;
     if let Err(error) = finish(&launched, request) {
         let _ = crate::sys::clone::pidfd_send_signal(&launched.pidfd, libc::SIGKILL);
         let _ = nix::sys::wait::waitpid(launched.pid, None);
@@ -108,16 +102,33 @@ pub fn exec(container: &Container, request: &ExecRequest<'_>) -> Result<Launched
 }
 
 /// What has to be before the process does anything.
-fn settle(container: &Container, spec: &Spec, process: &Process, pid: Pid) -> Result<()> {
-    if let Some(group) = &container.record().rdt {
-        group.join(pid.as_raw()).map_err(RuntimeError::start)?;
+struct Tenant<'a> {
+    container: &'a Container,
+    spec: &'a Spec,
+    process: &'a Process,
+    sub: &'a SubCgroups,
+    init: Pid,
+    affinity: &'a ExecAffinity,
+}
+
+impl Settle for Tenant<'_> {
+    fn enter(&mut self, stage: Pid, entered: Entered) -> Result<()> {
+        let cgroup = self.container.cgroup();
+        cgroup.join_sub(stage, self.sub, Some(self.init), entered).map_err(RuntimeError::start)?;
+        self.affinity.apply_final(stage.as_raw()).map_err(RuntimeError::start)
     }
-    let score = process.oom_score_adj().or_else(|| spec.process().as_ref().and_then(Process::oom_score_adj));
-    if let Some(score) = score {
-        oom_score_adj::apply(Some(pid.as_raw()), score).map_err(RuntimeError::start)?;
+
+    fn limit(&mut self, pid: Pid) -> Result<()> {
+        if let Some(group) = &self.container.record().rdt {
+            group.join(pid.as_raw()).map_err(RuntimeError::start)?;
+        }
+        let own = self.spec.process().as_ref().and_then(Process::oom_score_adj);
+        if let Some(score) = self.process.oom_score_adj().or(own) {
+            oom_score_adj::apply(Some(pid.as_raw()), score).map_err(RuntimeError::start)?;
+        }
+        rlimits::apply(self.process.rlimits().as_deref().unwrap_or_default(), pid.as_raw())
+            .map_err(RuntimeError::start)
     }
-    rlimits::apply(process.rlimits().as_deref().unwrap_or_default(), pid.as_raw())
-        .map_err(RuntimeError::start)
 }
 
 fn finish(launched: &Launched, request: &ExecRequest<'_>) -> Result<()> {

@@ -1,45 +1,84 @@
 //! Process creation and the descriptors that name processes: clone, signals and namespaces by pidfd, subreaper, and what comes right before exec.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use libc::c_long;
 use nix::unistd::Pid;
 
 /// What kind of child [`clone_process`] makes.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct CloneOptions {
+pub struct CloneOptions<'a> {
     /// The child becomes pid 1 of a new pid namespace.
     pub new_pid_namespace: bool,
     /// The child's parent is the caller's parent (a sibling), which then reaps it.
     pub sibling: bool,
+    /// The folder of a cgroup of v2 in which the child is born, where the kernel lets it (Linux 5.7).
+    pub cgroup: Option<BorrowedFd<'a>>,
 }
 
-/// Forks a child that runs `child` and exits with what it returns. Returns the child's pid in the
-/// caller's pid namespace.
+/// Forks a child that runs `child` and exits with what it returns; `child` is told whether it was born in the cgroup
+/// that was asked for. Returns the child's pid in the caller's pid namespace.
 ///
 /// Source: clone(2). The address space is copied, as with fork(2); the caller has one thread, so the
 /// child may allocate.
-pub fn clone_process(options: CloneOptions, child: impl FnOnce() -> i32) -> io::Result<Pid> {
-    let mut flags = libc::SIGCHLD;
+pub fn clone_process(options: CloneOptions<'_>, child: impl FnOnce(bool) -> i32) -> io::Result<Pid> {
+    let mut flags = 0;
     if options.new_pid_namespace {
         flags |= libc::CLONE_NEWPID;
     }
     if options.sibling {
         flags |= libc::CLONE_PARENT;
     }
-    // SAFETY: no CLONE_VM and no stack, so this is a fork: the child continues here on its own copy of
-    // the address space. The process has a single thread, so no lock can be held by another one.
-    let pid = unsafe { libc::syscall(libc::SYS_clone, flags as libc::c_long, 0, 0, 0, 0) };
+    let born = options.cgroup.map(|cgroup| clone_into(flags, options.sibling, cgroup));
+    let in_cgroup = matches!(born, Some(0..));
+    let pid = match born {
+        Some(pid) if in_cgroup => pid,
+        // SAFETY: no CLONE_VM and no stack, so this is a fork: the child continues here on its own copy of
+        // the address space. The process has a single thread, so no lock can be held by another one.
+        _ => unsafe { libc::syscall(libc::SYS_clone, c_long::from(flags | libc::SIGCHLD), 0, 0, 0, 0) },
+    };
     match pid {
         -1 => Err(io::Error::last_os_error()),
         0 => {
-            let code = child();
+            let code = child(in_cgroup);
             // SAFETY: _exit takes any status and does not return; destructors of the parent's values
             // must not run in the child.
             unsafe { libc::_exit(code) }
         }
         pid => Ok(Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX))),
     }
+}
+
+/// As clone(2) with these flags, into a cgroup; negative where the kernel refuses that.
+fn clone_into(flags: i32, sibling: bool, cgroup: BorrowedFd<'_>) -> c_long {
+    /// struct clone_args, CLONE_ARGS_SIZE_VER2.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Arguments {
+        flags: u64,
+        pidfd: u64,
+        child_tid: u64,
+        parent_tid: u64,
+        exit_signal: u64,
+        stack: u64,
+        stack_size: u64,
+        tls: u64,
+        set_tid: u64,
+        set_tid_size: u64,
+        cgroup: u64,
+    }
+    const CLONE_INTO_CGROUP: u64 = 1 << 33;
+    let arguments = Arguments {
+        flags: u64::from(flags.cast_unsigned()) | CLONE_INTO_CGROUP,
+        // A sibling ends with the signal of the caller.
+        exit_signal: if sibling { 0 } else { u64::from(libc::SIGCHLD.cast_unsigned()) },
+        cgroup: u64::from(cgroup.as_raw_fd().cast_unsigned()),
+        ..Arguments::default()
+    };
+    // SAFETY: the structure lives through the call and has the size that is told; no CLONE_VM and no stack, so this
+    // is a fork as above.
+    unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<Arguments>()) }
 }
 
 /// Sends `signal` to the process behind `pidfd` (0 only checks that it lives).

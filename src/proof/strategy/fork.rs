@@ -116,7 +116,7 @@ impl Child {
     fn start(start: usize, share: usize, progress: &dyn Fn(usize)) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let parent = getpid();
-        let pid = clone_process(CloneOptions::default(), || {
+        let pid = clone_process(CloneOptions::default(), |_| {
             i32::from(serve(theirs, parent, share, &|end| progress(start + end)).is_err())
         })?;
         Ok(Self { pid, socket: ours, start })

@@ -11,19 +11,22 @@ use oci_spec::runtime::LinuxResources;
 
 use super::layout::Own;
 use super::limits::{self, Moment};
-use super::{Cgroup, CgroupError, Hierarchy, Pending, Result, Version, knob, systemd};
+use super::{Cgroup, CgroupError, Entered, Hierarchy, Pending, Result, Version, knob, systemd};
 
 impl Cgroup {
-    /// Moves `pid` (0: the caller) into the cgroup in every hierarchy. With systemd it first starts the unit with
-    /// this process and the limits given to `create` in it (so `pid` must be a real one then).
-    pub fn join(&self, pid: Pid) -> Result<()> {
+    /// Moves `pid` (0: the caller) into the cgroup in every hierarchy that it has not entered by itself. With systemd it
+    /// first starts the unit with this process and the limits given to `create` in it (so `pid` must be a real one then).
+    pub fn join(&self, pid: Pid, entered: Entered) -> Result<()> {
         if let Some(unit) = &self.unit {
             let none = Pending { resources: LinuxResources::default(), properties: Vec::new() };
             let pending = self.pending.as_deref().unwrap_or(&none);
             systemd::start(unit, self, pid, &pending.resources, &pending.properties)?;
             return self.complete_unit(&pending.resources, pid);
         }
-        for hierarchy in &self.hierarchies {
+        for (index, hierarchy) in self.hierarchies.iter().enumerate() {
+            if entered.has(index) {
+                continue;
+            }
             match self.enter(hierarchy, &hierarchy.dir, pid) {
                 // Nothing was asked for that would not hold.
                 Err(error) if self.rootless && !self.explicit && !self.limited && error.is_permission() => {
@@ -52,13 +55,22 @@ impl Cgroup {
         limits::write(&all, resources, Moment::CreateInExisting)
     }
 
-    /// Moves an exec'd process `pid` to where `sub` says. `init` is the container's init: when the v2 cgroup
+    /// Moves an exec'd process `pid` to where `sub` says, and it has not entered by itself. `init` is the container's init: when the v2 cgroup
     /// itself takes no process any more (it has sub-cgroups with controllers, or init moved away and it is gone),
     /// the process goes where init is, unless a sub-cgroup was asked for.
-    pub fn join_sub(&self, pid: Pid, sub: &SubCgroups, init: Option<Pid>) -> Result<()> {
+    pub fn join_sub(
+        &self,
+        pid: Pid,
+        sub: &SubCgroups,
+        init: Option<Pid>,
+        entered: Entered,
+    ) -> Result<()> {
         let targets = sub.targets(self)?;
         let failed = |error| CgroupError::Join { pid, reason: Box::new(error) };
-        for (hierarchy, dir) in &targets {
+        for (index, (hierarchy, dir)) in targets.iter().enumerate() {
+            if entered.has(index) {
+                continue;
+            }
             let Err(error) = self.enter(hierarchy, dir, pid) else { continue };
             if self.version == Version::V2
                 && !sub.is_asked()
@@ -126,7 +138,7 @@ impl SubCgroups {
     }
 
     /// The directory to join in each hierarchy.
-    fn targets<'a>(&self, cgroup: &'a Cgroup) -> Result<Vec<(&'a Hierarchy, Cow<'a, Path>)>> {
+    pub(super) fn targets<'a>(&self, cgroup: &'a Cgroup) -> Result<Vec<(&'a Hierarchy, Cow<'a, Path>)>> {
         let mut targets: Vec<_> =
             cgroup.hierarchies.iter().map(|h| (h, Cow::Borrowed(h.dir.as_path()))).collect();
         for (controller, path) in &self.0 {

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
 use super::lab::fixture;
-use super::{Cgroup, Hierarchy, OomEvent, SubCgroups, Version};
+use super::{Cgroup, Entered, Hierarchy, OomEvent, SubCgroups, Version};
 
 /// A cgroup with processes in it; all of it goes away at the end.
 struct Lab {
@@ -87,7 +87,7 @@ impl Lab {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
         self.children.push(child);
-        self.cgroup.join(pid).unwrap();
+        self.cgroup.join(pid, Entered::default()).unwrap();
         pid
     }
 
@@ -233,7 +233,7 @@ fn v1_sub_cgroups_are_joined_and_removed() {
     fs::create_dir(lab.dir("memory").join("inner")).unwrap();
     let join = |sub: &str| {
         let sub = SubCgroups::parse(&[sub.to_owned()]).unwrap();
-        lab.cgroup.join_sub(pid, &sub, None).map_err(|error| error.to_string())
+        lab.cgroup.join_sub(pid, &sub, None, Entered::default()).map_err(|error| error.to_string())
     };
     join("memory:inner").unwrap();
     let membership = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
@@ -291,7 +291,7 @@ fn v2_device_filter_denies_and_is_replaced() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        lab.cgroup.join(Pid::from_raw(i32::try_from(shell.id()).unwrap())).unwrap();
+        lab.cgroup.join(Pid::from_raw(i32::try_from(shell.id()).unwrap()), Entered::default()).unwrap();
         drop(shell.stdin.take());
         shell.wait().unwrap().success()
     };
@@ -314,8 +314,8 @@ fn a_process_for_a_v2_cgroup_that_is_gone_goes_where_init_is() {
     let mut moved = lab.cgroup.clone();
     moved.hierarchies[0].dir.set_file_name("rt-test-gone");
     let missing = SubCgroups::parse(&["nonexistent".to_owned()]).unwrap();
-    assert!(moved.join_sub(init, &missing, Some(init)).unwrap_err().to_string().contains("no such file"));
+    assert!(moved.join_sub(init, &missing, Some(init), Entered::default()).unwrap_err().to_string().contains("no such file"));
     let other = lab.sleeper();
-    moved.join_sub(other, &none, Some(init)).unwrap();
+    moved.join_sub(other, &none, Some(init), Entered::default()).unwrap();
     assert_eq!(lab.cgroup.pids(false).unwrap().len(), 2);
 }

@@ -8,6 +8,7 @@ mod cpuset;
 mod create;
 mod delegation;
 mod devices;
+mod entry;
 mod error;
 mod freezer;
 mod join;
@@ -33,6 +34,7 @@ use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 pub use delegation::{Denied, OnDenied};
+pub use entry::{Cradle, Doors, Entered};
 pub use error::CgroupError;
 pub use join::SubCgroups;
 pub use oom::{OomEvent, OomWatch};

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::{Hook, Hooks, LinuxNamespaceType, Spec};
 
 use super::RestoreEvents;
-use crate::runtime::cgroups::Cgroup;
+use crate::runtime::cgroups::{Cgroup, Entered};
 use crate::runtime::hooks::{HookRun, run_all};
 
 /// The name that goes with the terminal, as runc sends it.
@@ -37,7 +37,7 @@ pub struct ContainerEvents<'a> {
 
 impl RestoreEvents for ContainerEvents<'_> {
     fn join_cgroup(&mut self, criu: Pid) -> Result<(), Box<dyn Error + Send + Sync>> {
-        Ok(self.cgroup.join(criu)?)
+        Ok(self.cgroup.join(criu, Entered::default())?)
     }
 
     fn namespaces_ready(&mut self, init: Pid) -> Result<(), Box<dyn Error + Send + Sync>> {

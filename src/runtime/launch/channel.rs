@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
 use nix::unistd::Pid;
 
+use crate::runtime::cgroups::Entered;
 use crate::sys::process::close_number;
 use crate::sys::socket::receive;
 
@@ -16,6 +17,8 @@ const MAX: usize = 32 << 10;
 /// What the child asks or tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
+    /// This process has entered these hierarchies of the cgroup by itself, and waits for the rest to be done for it.
+    Entered(Entered),
     /// The stage is in a new user namespace: write its id maps.
     MapIds,
     /// The stage made a time namespace: write its offsets.
@@ -77,6 +80,7 @@ impl Channel {
     /// Child: says something that needs no answer.
     pub fn tell(&self, request: &Request) -> io::Result<()> {
         let (tag, text) = match request {
+            Request::Entered(entered) => (b'G', entered.0.to_string()),
             Request::MapIds => (b'U', String::new()),
             Request::TimeOffsets => (b'T', String::new()),
             Request::Child(pid) => (b'P', pid.to_string()),
@@ -95,7 +99,7 @@ impl Channel {
         self.wait_for_answer()
     }
 
-    /// Child: waits for an answer, or for the parent's first word.
+    /// Child: waits for an answer.
     pub fn wait_for_answer(&self) -> io::Result<Answer> {
         let mut buffer = vec![0; MAX];
         let (length, descriptors) = receive(&self.0, &mut buffer)?;
@@ -120,6 +124,7 @@ impl Channel {
         let bad =
             |_| io::Error::new(io::ErrorKind::InvalidData, "unknown message from the container's process");
         Ok(Some(match tag {
+            b'G' => Request::Entered(Entered(text.parse().map_err(bad)?)),
             b'U' => Request::MapIds,
             b'T' => Request::TimeOffsets,
             b'P' => Request::Child(Pid::from_raw(text.parse().map_err(bad)?)),
@@ -162,6 +167,7 @@ mod tests {
     fn every_message_arrives_as_it_was_sent() {
         let (parent, child) = Channel::pair().unwrap();
         let all = [
+            Request::Entered(Entered(5)),
             Request::MapIds,
             Request::TimeOffsets,
             Request::Child(Pid::from_raw(7)),

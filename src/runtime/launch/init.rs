@@ -10,6 +10,7 @@ use super::channel::{Answer, Channel, Request};
 use super::finish::{Finish, given};
 use super::namespaces::Plan;
 use super::{Failure, call, console};
+use crate::runtime::cgroups::Entered;
 use crate::runtime::gate::{self, Gate};
 use crate::runtime::hooks::{HookRun, run_all};
 use crate::runtime::network;
@@ -57,10 +58,10 @@ impl SourceProvider for Sources<'_> {
 }
 
 impl InitJob<'_> {
-    /// Runs in the new process until it executes the program. Returns only on failure; what fails after the container
+    /// Runs in the new process, which has entered these hierarchies of its cgroup already, until it executes the program. Returns only on failure; what fails after the container
     /// was ready is told to its starter, not to the parent.
-    pub fn run(&self, plan: &Plan, channel: &Channel, gate: Gate) -> Failure {
-        let (finish, program, environment) = match self.prepare(plan, channel) {
+    pub fn run(&self, plan: &Plan, channel: &Channel, entered: Entered, gate: Gate) -> Failure {
+        let (finish, program, environment) = match self.prepare(plan, channel, entered) {
             Ok(prepared) => prepared,
             Err(failure) => {
                 let _ = channel.tell(&Request::Failed(super::words(&failure)));
@@ -85,9 +86,14 @@ impl InitJob<'_> {
         failure
     }
 
-    fn prepare(&self, plan: &Plan, channel: &Channel) -> Result<(Finish<'_>, Program, Environment), Failure> {
-        // The parent's first word: this process is in its cgroup, and its limits are set.
-        channel.wait_for_answer()?;
+    fn prepare(
+        &self,
+        plan: &Plan,
+        channel: &Channel,
+        entered: Entered,
+    ) -> Result<(Finish<'_>, Program, Environment), Failure> {
+        // Answered when this process is wholly in its cgroup, and its limits are set.
+        channel.ask(&Request::Entered(entered))?;
         tracing::debug!("child process in init()");
         setsid().map_err(call("setsid"))?;
         self.join_keyring()?;

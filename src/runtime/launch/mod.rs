@@ -27,7 +27,7 @@ use std::error::Error;
 pub use console::{SocketError, connect, send_descriptor};
 pub use finish::Finish;
 pub use init::InitJob;
-pub use parent::{INIT_NAME, Launched, OOM_KILLED, Service, launch_init, launch_tenant};
+pub use parent::{INIT_NAME, Launched, OOM_KILLED, Service, Settle, launch_init, launch_tenant};
 pub use tenant::TenantJob;
 
 /// Why the child did not become the process; told to the parent as text.

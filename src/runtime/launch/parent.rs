@@ -2,7 +2,7 @@
 //! no child is left.
 
 use std::ffi::CStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -17,7 +17,7 @@ use super::init::InitJob;
 use super::namespaces::Plan;
 use super::tenant::TenantJob;
 use super::{idmap, stage};
-use crate::runtime::cgroups::Cgroup;
+use crate::runtime::cgroups::{Cgroup, Entered, SubCgroups};
 use crate::runtime::error::{Result, RuntimeError};
 use crate::runtime::gate::Gate;
 use crate::runtime::hooks::{HookRun, run_all};
@@ -83,8 +83,30 @@ fn wait(pid: Pid) -> Option<WaitStatus> {
     }
 }
 
-/// Makes a container's init and serves it until it waits to be started. `settle` is called once with its pid, before
-/// it does anything: the place for cgroup, limits and the record.
+/// What the caller does for the process. A failure kills it.
+pub trait Settle {
+    /// As soon as it is there.
+    ///
+    /// # Errors
+    /// It cannot be recorded.
+    fn record(&mut self, _process: Pid) -> Result<()> {
+        Ok(())
+    }
+
+    /// Puts init, or the stage of an exec, into the rest of the cgroup, beside what it has entered by itself.
+    ///
+    /// # Errors
+    /// The cgroup does not take it.
+    fn enter(&mut self, pid: Pid, entered: Entered) -> Result<()>;
+
+    /// Sets the limits that are a process's own, before it does anything.
+    ///
+    /// # Errors
+    /// One cannot be set.
+    fn limit(&mut self, process: Pid) -> Result<()>;
+}
+
+/// Makes a container's init and serves it until it waits to be started.
 ///
 /// # Errors
 /// [`RuntimeError::Start`] with the child's words, or what `settle` said. No process is left then.
@@ -93,23 +115,31 @@ pub fn launch_init(
     gate: Gate,
     service: &Service<'_>,
     lock: Option<&Lock>,
-    settle: &mut dyn FnMut(Pid) -> Result<()>,
+    settle: &mut dyn Settle,
 ) -> Result<Launched> {
     let plan = Plan::of(job.spec).map_err(RuntimeError::start)?;
     let (channel, theirs) = Channel::pair().map_err(RuntimeError::call("socketpair"))?;
     let staged = plan.needs_stage();
-    let options =
-        CloneOptions { new_pid_namespace: !staged && plan.is_new(LinuxNamespaceType::Pid), sibling: false };
-    let child = clone_process(options, || {
+    let whole = SubCgroups::default();
+    let cradle = service.cgroup.cradle(&whole);
+    let options = CloneOptions {
+        new_pid_namespace: !staged && plan.is_new(LinuxNamespaceType::Pid),
+        sibling: false,
+        cgroup: cradle.as_ref().filter(|_| !staged).map(AsFd::as_fd),
+    };
+    let child = clone_process(options, |in_cgroup| {
         enter_child(&channel, lock);
+        let doors = service.cgroup.doors(&whole);
+        let run = |in_cgroup: bool| {
+            let entered = doors.enter(cradle.as_ref().filter(|_| in_cgroup));
+            job.run(&plan, &theirs, entered, gate);
+        };
         if staged {
-            return stage::before_init(job.spec, &plan, &theirs, || {
-                job.run(&plan, &theirs, gate);
-            });
+            return stage::before_init(job.spec, &plan, cradle.as_ref(), &theirs, run);
         }
         tracing::debug!("nsexec container setup");
         let _ = set_dumpable(false);
-        job.run(&plan, &theirs, gate);
+        run(in_cgroup);
         1
     })
     .map_err(RuntimeError::call("clone"))?;
@@ -121,31 +151,30 @@ pub fn launch_init(
 }
 
 /// Makes a process in the namespaces `flags` of the process behind `target`, and serves it until it executes its
-/// program. `settle_stage` and `settle` are called with the pids of the stage and of the process before these do
-/// anything.
+/// program. Its stage, whose cgroup it is born in, enters what `sub` names.
 ///
 /// # Errors
 /// As [`launch_init`].
 pub fn launch_tenant(
     job: &TenantJob<'_>,
-    target: &OwnedFd,
-    init: Pid,
+    (target, init): (&OwnedFd, Pid),
+    sub: &SubCgroups,
     service: &Service<'_>,
-    settle_stage: &mut dyn FnMut(Pid) -> Result<()>,
-    settle: &mut dyn FnMut(Pid) -> Result<()>,
+    settle: &mut dyn Settle,
 ) -> Result<Launched> {
     let plan = Plan::of(service.spec).map_err(RuntimeError::start)?;
     let flags: CloneFlags = plan.flags_towards(init.as_raw());
     let (channel, theirs) = Channel::pair().map_err(RuntimeError::call("socketpair"))?;
-    let child = clone_process(CloneOptions::default(), || {
+    let cradle = service.cgroup.cradle(sub);
+    let options = CloneOptions { cgroup: cradle.as_ref().map(AsFd::as_fd), ..CloneOptions::default() };
+    let child = clone_process(options, |in_cgroup| {
         enter_child(&channel, None);
-        stage::before_tenant(target, flags, &theirs, || job.run(&theirs))
+        let entered = service.cgroup.doors(sub).enter(cradle.as_ref().filter(|_| in_cgroup));
+        stage::before_tenant(target, flags, entered, &theirs, || job.run(&theirs))
     })
     .map_err(RuntimeError::call("clone"))?;
     drop(theirs);
     let mut run = Run { channel, service, children: Children(vec![child]), kind: Kind::Tenant };
-    settle_stage(child)?;
-    run.answer(&Answer::Done)?;
     let launched = run.serve(None, child, settle)?;
     run.children.let_go();
     Ok(launched)
@@ -176,13 +205,8 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// `process`: the process itself where it is known already; `first`: the child that was made.
-    fn serve(
-        &mut self,
-        process: Option<Pid>,
-        first: Pid,
-        settle: &mut dyn FnMut(Pid) -> Result<()>,
-    ) -> Result<Launched> {
-        let mut launched = process.map(|pid| self.settle(pid, settle)).transpose()?;
+    fn serve(&mut self, process: Option<Pid>, first: Pid, settle: &mut dyn Settle) -> Result<Launched> {
+        let mut launched = process.map(|pid| recorded(pid, settle)).transpose()?;
         loop {
             let request =
                 self.channel.next().map_err(RuntimeError::call("read from the container's process"))?;
@@ -190,7 +214,19 @@ impl Run<'_> {
                 (Some(Request::Child(pid)), None) => {
                     self.children.0.push(pid);
                     self.children.reap(first);
-                    launched = Some(self.settle(pid, settle)?);
+                    launched = Some(recorded(pid, settle)?);
+                    // An exec's process is in the cgroup of its stage, and waits; an init says so itself.
+                    if self.kind == Kind::Tenant {
+                        settle.limit(pid)?;
+                        self.answer(&Answer::Done)?;
+                    }
+                }
+                (Some(Request::Entered(entered)), process) => {
+                    settle.enter(process.as_ref().map_or(first, |found| found.pid), entered)?;
+                    if let Some(process) = process {
+                        settle.limit(process.pid)?;
+                    }
+                    self.answer(&Answer::Done)?;
                 }
                 (Some(Request::Failed(words)), _) => return Err(self.failed(words)),
                 (Some(Request::Ready), Some(_)) => break,
@@ -200,13 +236,6 @@ impl Run<'_> {
             }
         }
         launched.ok_or_else(|| RuntimeError::start("no process was made"))
-    }
-
-    fn settle(&self, pid: Pid, settle: &mut dyn FnMut(Pid) -> Result<()>) -> Result<Launched> {
-        let pidfd = pidfd_open(pid.as_raw()).map_err(RuntimeError::call("pidfd_open"))?;
-        settle(pid)?;
-        self.answer(&Answer::Done)?;
-        Ok(Launched { pid, pidfd })
     }
 
     /// Does what the child asks for. Where that fails it is the child's failure too.
@@ -286,6 +315,12 @@ impl Run<'_> {
             _ => "container init is gone".to_owned(),
         })
     }
+}
+
+fn recorded(pid: Pid, settle: &mut dyn Settle) -> Result<Launched> {
+    let pidfd = pidfd_open(pid.as_raw()).map_err(RuntimeError::call("pidfd_open"))?;
+    settle.record(pid)?;
+    Ok(Launched { pid, pidfd })
 }
 
 /// What is said of an init that its own memory limit did not let live.

@@ -1,7 +1,7 @@
 //! The process between the parent and the container's process: enters the namespaces that only children are in, or
 //! that take the parent's help, makes the process as a child of the parent, and ends.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
@@ -12,22 +12,42 @@ use super::channel::{Answer, Channel, Request};
 use super::idmap::read_id_map;
 use super::namespaces::Plan;
 use super::{Failure, call};
+use crate::runtime::cgroups::{Cradle, Entered};
 use crate::runtime::process::reason::Reason;
 use crate::sys::clone::{CloneOptions, clone_process, set_dumpable, setns};
 
-/// The stage before a container's init. Runs `init` in the new process; returns the stage's exit code.
-pub fn before_init(spec: &Spec, plan: &Plan, channel: &Channel, init: impl FnOnce()) -> i32 {
+/// The stage before a container's init. Runs `init` in the new process, which is told whether it was born in `cradle`;
+/// returns the stage's exit code.
+pub fn before_init(
+    spec: &Spec,
+    plan: &Plan,
+    cradle: Option<&Cradle>,
+    channel: &Channel,
+    init: impl FnOnce(bool),
+) -> i32 {
     let done = enter_for_init(spec, plan, channel).and_then(|()| {
-        let options = CloneOptions { new_pid_namespace: plan.is_new(LinuxNamespaceType::Pid), sibling: true };
+        let options = CloneOptions {
+            new_pid_namespace: plan.is_new(LinuxNamespaceType::Pid),
+            sibling: true,
+            cgroup: cradle.map(AsFd::as_fd),
+        };
         spawn(options, channel, init)
     });
     told(done, channel)
 }
 
-/// The stage of an exec: enters the namespaces `flags` of the process behind `target`.
-pub fn before_tenant(target: &OwnedFd, flags: CloneFlags, channel: &Channel, tenant: impl FnOnce()) -> i32 {
-    let done = enter_for_tenant(target, flags, channel)
-        .and_then(|()| spawn(CloneOptions { new_pid_namespace: false, sibling: true }, channel, tenant));
+/// The stage of an exec, which is in these hierarchies of the cgroup already: enters the namespaces `flags` of the process
+/// behind `target`.
+pub fn before_tenant(
+    target: &OwnedFd,
+    flags: CloneFlags,
+    entered: Entered,
+    channel: &Channel,
+    tenant: impl FnOnce(),
+) -> i32 {
+    let done = enter_for_tenant(target, flags, entered, channel).and_then(|()| {
+        spawn(CloneOptions { sibling: true, ..CloneOptions::default() }, channel, |_| tenant())
+    });
     told(done, channel)
 }
 
@@ -41,9 +61,9 @@ fn told(done: Result<(), Failure>, channel: &Channel) -> i32 {
     }
 }
 
-fn spawn(options: CloneOptions, channel: &Channel, child: impl FnOnce()) -> Result<(), Failure> {
-    let pid = clone_process(options, || {
-        child();
+fn spawn(options: CloneOptions<'_>, channel: &Channel, child: impl FnOnce(bool)) -> Result<(), Failure> {
+    let pid = clone_process(options, |in_cgroup| {
+        child(in_cgroup);
         1
     })
     .map_err(|error| format!("unable to clone the container's process: {}", Reason::of(&error)))?;
@@ -115,10 +135,14 @@ fn verify_maps(spec: &Spec) -> Result<(), Failure> {
     Ok(())
 }
 
-fn enter_for_tenant(target: &OwnedFd, flags: CloneFlags, channel: &Channel) -> Result<(), Failure> {
+fn enter_for_tenant(
+    target: &OwnedFd,
+    flags: CloneFlags,
+    entered: Entered,
+    channel: &Channel,
+) -> Result<(), Failure> {
     tracing::debug!("nsexec container setup");
-    // The parent's first word: this process is in its cgroup.
-    channel.wait_for_answer()?;
+    done(channel.ask(&Request::Entered(entered))?)?;
     set_dumpable(false)?;
     setns(target, flags.bits()).map_err(|error| {
         format!("failed to setns into the container's namespaces: {}", Reason::of(&error))
