@@ -7,6 +7,10 @@ use std::process::Command;
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=RT_COMMIT");
+    // src/sys/entry.rs: `-u` has it linked though nothing calls it.
+    if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|architecture| architecture == "x86_64") {
+        println!("cargo::rustc-link-arg-bin=rt=-Wl,-e,rt_entry,-u,rt_entry");
+    }
     // A debug build would be compiled anew after every commit.
     let release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
     let commit = std::env::var("RT_COMMIT").ok().or_else(|| if release { from_git() } else { None });

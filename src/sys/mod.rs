@@ -3,6 +3,8 @@
 
 pub mod clone;
 pub mod criu;
+#[cfg(target_arch = "x86_64")]
+mod entry;
 pub mod kill;
 pub mod klog;
 pub mod memory;

@@ -50,9 +50,10 @@ impl Cgroup {
     #[must_use]
     pub fn cradle(&self, sub: &SubCgroups) -> Option<Cradle> {
         let targets = sub.targets(self).ok().filter(|_| self.is_made())?;
-        let (index, dir) = targets.iter().enumerate().find_map(|(index, (hierarchy, dir))| {
-            hierarchy.is_cgroup2().then_some((index, dir))
-        })?;
+        let (index, dir) = targets
+            .iter()
+            .enumerate()
+            .find_map(|(index, (hierarchy, dir))| hierarchy.is_cgroup2().then_some((index, dir)))?;
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let folder = open(dir.as_ref(), flags, Mode::empty()).ok()?;
         Some(Cradle { index, folder })
@@ -61,7 +62,9 @@ impl Cgroup {
     /// Opens the files by which the calling process, or a child of it, can enter.
     #[must_use]
     pub fn doors(&self, sub: &SubCgroups) -> Doors {
-        let Some(targets) = sub.targets(self).ok().filter(|_| self.is_made()) else { return Doors::default() };
+        let Some(targets) = sub.targets(self).ok().filter(|_| self.is_made()) else {
+            return Doors::default();
+        };
         let v1 = targets.iter().enumerate().filter(|(_, (hierarchy, _))| !hierarchy.is_cgroup2());
         let open = |dir: &std::path::Path| File::options().write(true).open(dir.join("tasks"));
         Doors(v1.filter_map(|(index, (_, dir))| Some((index, open(dir).ok()?))).collect())

@@ -58,13 +58,7 @@ impl Cgroup {
     /// Moves an exec'd process `pid` to where `sub` says, and it has not entered by itself. `init` is the container's init: when the v2 cgroup
     /// itself takes no process any more (it has sub-cgroups with controllers, or init moved away and it is gone),
     /// the process goes where init is, unless a sub-cgroup was asked for.
-    pub fn join_sub(
-        &self,
-        pid: Pid,
-        sub: &SubCgroups,
-        init: Option<Pid>,
-        entered: Entered,
-    ) -> Result<()> {
+    pub fn join_sub(&self, pid: Pid, sub: &SubCgroups, init: Option<Pid>, entered: Entered) -> Result<()> {
         let targets = sub.targets(self)?;
         let failed = |error| CgroupError::Join { pid, reason: Box::new(error) };
         for (index, (hierarchy, dir)) in targets.iter().enumerate() {

@@ -314,7 +314,13 @@ fn a_process_for_a_v2_cgroup_that_is_gone_goes_where_init_is() {
     let mut moved = lab.cgroup.clone();
     moved.hierarchies[0].dir.set_file_name("rt-test-gone");
     let missing = SubCgroups::parse(&["nonexistent".to_owned()]).unwrap();
-    assert!(moved.join_sub(init, &missing, Some(init), Entered::default()).unwrap_err().to_string().contains("no such file"));
+    assert!(
+        moved
+            .join_sub(init, &missing, Some(init), Entered::default())
+            .unwrap_err()
+            .to_string()
+            .contains("no such file")
+    );
     let other = lab.sleeper();
     moved.join_sub(other, &none, Some(init), Entered::default()).unwrap();
     assert_eq!(lab.cgroup.pids(false).unwrap().len(), 2);
