@@ -14,6 +14,8 @@ CARGO_FLAGS = --locked --target $(TARGET)
 # Debian testing, which moves from day to day.
 GUESTS      = v2-systemd v2 v1 v2-cloud v1-systemd hybrid-systemd v2-swap
 MORE        = v2-systemd-cloud v2-systemd-forky
+# Where scripts/peers keeps them; the benchmark may run with another home.
+export RT_BENCH_CACHE ?= $(HOME)/.cache/rt-bench
 # Containers need root; only what needs it is run as root.
 SUDO        = $(if $(filter 0,$(shell id -u)),,sudo -E)
 RUNNER      = $(if $(SUDO),env CARGO_TARGET_$(shell echo $(TARGET) | tr 'a-z-' 'A-Z_')_RUNNER="$(SUDO)")
@@ -60,8 +62,9 @@ test-unit: deps ## the unit tests alone
 endurance: deps ## 10,000 proofs in a row (some ten minutes): no descriptor, process, cgroup or file is left
 	$(RUNNER) RT_PROOFS=10000 cargo test --test endurance $(CARGO_FLAGS)
 
-bench: ## life cycle beside runc and crun, prover beside stress-ng; rewrites the tables in docs/performance.md
+bench: ## life cycle beside crun and runc of two Debian releases, with marks; prover beside stress-ng; rewrites the tables in docs/performance.md
 	@scripts/deps build bench
+	scripts/peers
 	$(RUNNER) cargo bench --bench lifecycle $(CARGO_FLAGS) -- $(BENCH_ARGS)
 	$(RUNNER) cargo bench --bench prover $(CARGO_FLAGS)
 
