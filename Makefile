@@ -20,7 +20,7 @@ export RT_BENCH_CACHE ?= $(HOME)/.cache/rt-bench
 SUDO        = $(if $(filter 0,$(shell id -u)),,sudo -E)
 RUNNER      = $(if $(SUDO),env CARGO_TARGET_$(shell echo $(TARGET) | tr 'a-z-' 'A-Z_')_RUNNER="$(SUDO)")
 
-.PHONY: help deps build verify test test-all test-unit matrix matrix-table lab lab-clean endurance bench lint install uninstall deb test-packages test-deploy scale clean
+.PHONY: help deps build verify test test-all test-unit matrix matrix-table lab lab-clean endurance bench lint install uninstall deb test-packages test-deploy instructions scale clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-13s %s\n", $$1, $$2 }'
@@ -103,6 +103,10 @@ test-packages: deb ## the Debian package, `make install` and `cargo install`, tr
 test-deploy: build ## deploy/: installing on a node, Kubernetes' schemas, alert rules, the dashboard's names
 	@scripts/deps deploy
 	$(SUDO) tests/deploy/run
+
+instructions: build ## instructions that commands take, against tests/instructions/counts; UPDATE=1 writes them anew
+	@scripts/deps instructions
+	$(SUDO) env UPDATE=$(UPDATE) tests/instructions/run
 
 scale: build ## 1,000 containers on this machine: what they cost; rewrites the table in docs/scale.md
 	$(SUDO) benches/scale $(SCALE_ARGS)
