@@ -19,8 +19,10 @@ pub const PEAK_OF: &str = "--peak-of";
 const ROUNDS: usize = 7;
 const STEP: u64 = 64 << 10;
 const HIGHEST: u64 = 32 << 20;
-/// A limit counts only if it holds for so many lives in a row.
-const TRIES: usize = 5;
+/// A limit counts only if it holds for so many lives in a row,
+const LIVES: usize = 5;
+/// at one of these tries: a life that fails for another reason sends the search far up.
+const TRIES: usize = 2;
 
 /// In the order in which a container can have them; ID stands for its name.
 const COMMANDS: [&[&str]; 10] = [
@@ -99,13 +101,14 @@ pub fn smallest_limits(setting: &Setting, runtimes: &[Runtime]) -> Vec<Row> {
 
 fn smallest_limit(setting: &Setting, runtime: &Runtime) -> u64 {
     let bundle = &setting.bundles.plain;
+    let lives = || {
+        let lived = lives::live(setting, bundle, runtime, &setting.id(runtime, "small"));
+        setting::reap();
+        lived.is_ok()
+    };
     let runs = |limit| {
         bundle.set_memory_limit(Some(limit));
-        (0..TRIES).all(|_| {
-            let lived = lives::live(setting, bundle, runtime, &setting.id(runtime, "small"));
-            setting::reap();
-            lived.is_ok()
-        })
+        (0..TRIES).any(|_| (0..LIVES).all(|_| lives()))
     };
     let (mut low, mut high) = (0, HIGHEST);
     while high - low > STEP {

@@ -22,6 +22,8 @@ pub fn rows(setting: &Setting, runtimes: &[Runtime]) -> Vec<Row> {
         count.push(left.len() as f64);
         bytes.push(left.iter().fold(0.0, |sum, &pid| sum + smaps(pid, "Rss:")) / CONTAINERS as f64);
     }
+    // Pages of a program that was just built and is not on the disk yet would count as changed.
+    nix::unistd::sync();
     let inits: Vec<_> = runtimes.iter().map(|r| r.is_rt().then(|| default_init(setting, r))).collect();
     let of = |what: usize| inits.iter().map(|init| init.map(|kib| kib[what])).collect::<Vec<_>>();
     vec![
