@@ -16,6 +16,8 @@ pub struct Runtime {
 
 impl Runtime {
     fn new(kind: &'static str, origin: &str, path: PathBuf) -> Self {
+        // Some commands are given in another folder.
+        let path = path.canonicalize().unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let before = if origin == "before" { " before" } else { "" };
         let label = format!("{kind}{before} {}", version(&path));
         Self { kind, label, word: format!("{kind}-{origin}"), path }
