@@ -14,11 +14,13 @@ CARGO_FLAGS = --locked --target $(TARGET)
 # Debian testing, which moves from day to day.
 GUESTS      = v2-systemd v2 v1 v2-cloud v1-systemd hybrid-systemd v2-swap
 MORE        = v2-systemd-cloud v2-systemd-forky
+# Where scripts/peers keeps them; the benchmark may run with another home.
+export RT_BENCH_CACHE ?= $(HOME)/.cache/rt-bench
 # Containers need root; only what needs it is run as root.
 SUDO        = $(if $(filter 0,$(shell id -u)),,sudo -E)
 RUNNER      = $(if $(SUDO),env CARGO_TARGET_$(shell echo $(TARGET) | tr 'a-z-' 'A-Z_')_RUNNER="$(SUDO)")
 
-.PHONY: help deps build verify test test-all test-unit matrix matrix-table lab lab-clean endurance bench lint install uninstall deb test-packages test-deploy scale clean
+.PHONY: help deps build verify test test-all test-unit matrix matrix-table lab lab-clean endurance bench lint install uninstall deb test-packages test-deploy instructions scale clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-13s %s\n", $$1, $$2 }'
@@ -60,8 +62,9 @@ test-unit: deps ## the unit tests alone
 endurance: deps ## 10,000 proofs in a row (some ten minutes): no descriptor, process, cgroup or file is left
 	$(RUNNER) RT_PROOFS=10000 cargo test --test endurance $(CARGO_FLAGS)
 
-bench: ## life cycle beside runc and crun, prover beside stress-ng; rewrites the tables in docs/performance.md
+bench: ## life cycle beside crun and runc of two Debian releases, with marks; prover beside stress-ng; rewrites the tables in docs/performance.md
 	@scripts/deps build bench
+	scripts/peers
 	$(RUNNER) cargo bench --bench lifecycle $(CARGO_FLAGS) -- $(BENCH_ARGS)
 	$(RUNNER) cargo bench --bench prover $(CARGO_FLAGS)
 
@@ -100,6 +103,10 @@ test-packages: deb ## the Debian package, `make install` and `cargo install`, tr
 test-deploy: build ## deploy/: installing on a node, Kubernetes' schemas, alert rules, the dashboard's names
 	@scripts/deps deploy
 	$(SUDO) tests/deploy/run
+
+instructions: build ## instructions that commands take, against tests/instructions/counts; UPDATE=1 writes them anew
+	@scripts/deps instructions
+	$(SUDO) env UPDATE=$(UPDATE) tests/instructions/run
 
 scale: build ## 1,000 containers on this machine: what they cost; rewrites the table in docs/scale.md
 	$(SUDO) benches/scale $(SCALE_ARGS)

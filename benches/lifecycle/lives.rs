@@ -1,107 +1,88 @@
 //! The life of a container, timed: create, start, the end of `true`, delete.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use crate::setting::{Bundle, Runtime, Setting};
+use crate::document::median;
+use crate::rounds::shuffled;
+use crate::runtimes::Runtime;
+use crate::setting::{self, Bundle, Setting};
+use crate::table::{Mark, Row};
 
-/// Times of one life; `whole` includes waiting for the process.
-#[derive(Debug, Clone, Copy, Default)]
+/// Milliseconds of one life; `whole` includes waiting for the process.
+#[derive(Debug, Clone, Copy)]
 pub struct Life {
-    pub create: Duration,
-    pub start: Duration,
-    pub delete: Duration,
-    pub whole: Duration,
+    pub create: f64,
+    pub start: f64,
+    pub delete: f64,
+    pub whole: f64,
 }
 
-/// The medians of each runtime over `rounds` rounds; in each round the order is shuffled.
-pub fn measure(setting: &Setting, bundle: &Bundle, runtimes: &[Runtime], rounds: usize) -> Vec<Life> {
-    // The container's process becomes our child, and its end is seen without polling.
-    set_child_subreaper(true).expect("to be a subreaper");
-    let mut lives = vec![Vec::new(); runtimes.len()];
-    let mut order: Vec<usize> = (0..runtimes.len()).collect();
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    for round in 0..=rounds {
-        random.shuffle(&mut order);
-        for &index in &order {
-            let life = live(setting, bundle, &runtimes[index])
-                .unwrap_or_else(|e| panic!("{}: {e}", runtimes[index].name));
-            // The first round warms the caches.
-            if round > 0 {
-                lives[index].push(life);
+pub fn rows(setting: &Setting, runtimes: &[Runtime], rounds: usize) -> Vec<Row> {
+    let cases = [
+        ("plain", &setting.bundles.plain, false),
+        ("seccomp and limits, filters kept", &setting.bundles.full, false),
+        ("seccomp and limits, filters forgotten", &setting.bundles.full, true),
+    ];
+    let mut rows = Vec::new();
+    for (name, bundle, cold) in cases {
+        let lives = shuffled(rounds, runtimes.len(), |index| {
+            if cold {
+                setting.forget_filters(&runtimes[index]);
             }
-        }
+            let life = live(setting, bundle, &runtimes[index], &setting.id(&runtimes[index], "life"));
+            setting::reap();
+            life.unwrap_or_else(|e| panic!("{e}"))
+        });
+        let of = |part: fn(&Life) -> f64| -> Vec<f64> {
+            lives.iter().map(|all| median(&all.iter().map(part).collect::<Vec<_>>())).collect()
+        };
+        let whole = Row::new(format!("create, start, delete: {name}"), "ms", of(|l| l.whole));
+        rows.push(whole.mark(Mark::RatioAtMost(0.60)));
+        rows.push(Row::new("– of it create", "ms", of(|l| l.create)));
+        rows.push(Row::new("– start", "ms", of(|l| l.start)));
+        rows.push(Row::new("– delete", "ms", of(|l| l.delete)));
     }
-    lives.iter().map(|all| median(all)).collect()
+    rows
 }
 
 /// One life. An error names the step that failed; the container is deleted then too.
-pub fn live(setting: &Setting, bundle: &Bundle, runtime: &Runtime) -> Result<Life, String> {
-    let id = format!("rt-bench-{}", std::process::id());
-    let pid_file = setting.file("pid");
+pub fn live(setting: &Setting, bundle: &Bundle, runtime: &Runtime, id: &str) -> Result<Life, String> {
+    let pid_file = setting.file(&format!("pid-{id}"));
     let (path, pid_text) = (bundle.path.display().to_string(), pid_file.display().to_string());
-    let step = |args: &[&str]| {
-        let begin = Instant::now();
-        // Its words would fill the screen in the search for the smallest limit.
-        let status =
-            setting.command(runtime, args).stderr(std::process::Stdio::null()).status().expect("a runtime");
-        if status.success() { Ok(begin.elapsed()) } else { Err(format!("{} failed: {status}", args[0])) }
-    };
+    let step = |args: &[&str]| setting.step(runtime, args).map(|took| took.as_secs_f64() * 1000.0);
     let begin = Instant::now();
+    let mut pid = None;
     let lived = (|| {
-        let create = step(&["create", "--bundle", &path, "--pid-file", &pid_text, &id])?;
-        let pid =
-            fs::read_to_string(&pid_file).ok().and_then(|t| t.trim().parse().ok()).ok_or("no pid file")?;
-        let start = step(&["start", &id])?;
-        match waitpid(Pid::from_raw(pid), None) {
-            Ok(WaitStatus::Exited(_, 0)) => {}
-            other => return Err(format!("the process ended as {other:?}")),
+        let create = step(&["create", "--bundle", &path, "--pid-file", &pid_text, id])?;
+        let init = read_pid(&pid_file)?;
+        pid = Some(init);
+        let start = step(&["start", id])?;
+        match waitpid(init, None) {
+            Ok(WaitStatus::Exited(_, 0)) => pid = None,
+            other => return Err(format!("{}: the process ended as {other:?}", runtime.label)),
         }
-        let delete = step(&["delete", &id])?;
-        Ok(Life { create, start, delete, whole: begin.elapsed() })
+        let delete = step(&["delete", id])?;
+        Ok(Life { create, start, delete, whole: begin.elapsed().as_secs_f64() * 1000.0 })
     })();
     if lived.is_err() {
-        let _ = step(&["delete", "--force", &id]);
+        let _ = step(&["delete", "--force", id]);
+        // Not waited for yet, so the number is still that process's.
+        if let Some(init) = pid {
+            let _ = kill(init, Signal::SIGKILL);
+            let _ = waitpid(init, None);
+        }
     }
-    while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) =
-        waitpid(None, Some(nix::sys::wait::WaitPidFlag::WNOHANG))
-    {}
+    let _ = fs::remove_file(&pid_file);
     lived
 }
 
-fn median(lives: &[Life]) -> Life {
-    let of = |part: fn(&Life) -> Duration| {
-        let mut all: Vec<Duration> = lives.iter().map(part).collect();
-        all.sort();
-        all[all.len() / 2]
-    };
-    Life {
-        create: of(|l| l.create),
-        start: of(|l| l.start),
-        delete: of(|l| l.delete),
-        whole: of(|l| l.whole),
-    }
-}
-
-/// xorshift: the same order in every run, so that runs can be compared.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn shuffle(&mut self, list: &mut [usize]) {
-        for last in (1..list.len()).rev() {
-            let other = usize::try_from(self.next() % (last as u64 + 1)).unwrap();
-            list.swap(last, other);
-        }
-    }
+/// The container's process, from what create wrote.
+pub fn read_pid(file: &std::path::Path) -> Result<Pid, String> {
+    let text = fs::read_to_string(file).map_err(|e| format!("no pid file: {e}"))?;
+    text.trim().parse().map(Pid::from_raw).map_err(|_| format!("'{text}' is no pid"))
 }

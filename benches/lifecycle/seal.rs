@@ -3,7 +3,8 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::setting::{Runtime, Setting};
+use crate::runtimes::Runtime;
+use crate::setting::Setting;
 
 /// The difference of the medians; both commands fail, for want of a config.json and of a container.
 pub fn cost(setting: &Setting, rt: &Runtime, rounds: usize) -> Duration {

@@ -1,142 +1,111 @@
-//! What is measured and where: the runtimes, the bundles, the mount namespace.
+//! Where it is measured: the bundles, the folders of state, and how a runtime is called.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
-use serde_json::{Value, json};
-use tempfile::TempDir;
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 
-#[path = "../../tests/common/bundle.rs"]
-#[allow(dead_code, reason = "the benchmark needs the root file system alone")]
-mod bundle;
+use crate::runtimes::Runtime;
 
-#[derive(Debug)]
-pub struct Runtime {
-    pub name: &'static str,
-    pub path: PathBuf,
-    pub version: String,
-}
+mod bundles;
 
-/// rt, another build of it where RT_BEFORE names one, then those of runc and crun that are installed.
-pub fn runtimes() -> Vec<Runtime> {
-    let own =
-        std::env::var_os("RT_BIN").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_rt")), PathBuf::from);
-    let mut all = vec![("rt", own)];
-    all.extend(std::env::var_os("RT_BEFORE").map(|path| ("rt before", PathBuf::from(path))));
-    for (name, variable) in [("runc", "RUNC"), ("crun", "CRUN")] {
-        match std::env::var_os(variable).map(PathBuf::from).or_else(|| in_path(name)) {
-            Some(path) => all.push((name, path)),
-            None => eprintln!("{name} is not installed and stays out of the table"),
-        }
-    }
-    all.into_iter().map(|(name, path)| Runtime { name, version: version(&path), path }).collect()
-}
+pub use bundles::{Bundle, Bundles};
 
-fn in_path(name: &str) -> Option<PathBuf> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    path.split(':').chain(["/usr/sbin"]).map(|folder| Path::new(folder).join(name)).find(|p| p.exists())
-}
-
-fn version(path: &Path) -> String {
-    let output = Command::new(path).arg("--version").output().expect("a version");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines().next().and_then(|l| l.rsplit(' ').next()).unwrap_or("?").to_owned()
-}
-
-/// Moves this process into a mount namespace of its own, without cgroup2 if controllers are on v1.
-pub fn leave_unified_hierarchy() {
-    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-        .expect("private mounts");
-    let unified = Path::new("/sys/fs/cgroup/unified");
-    if unified.join("cgroup.procs").exists() {
-        umount2(unified, MntFlags::MNT_DETACH).expect("to unmount cgroup2");
-    }
-}
-
-#[derive(Debug)]
-pub struct Bundle {
-    pub name: &'static str,
-    pub path: PathBuf,
-    config: Value,
-}
-
-/// A temporary folder with the bundles and a state folder for each runtime.
+/// A folder with the bundles and a state folder for each runtime.
 #[derive(Debug)]
 pub struct Setting {
-    folder: TempDir,
-    bundles: Vec<Bundle>,
+    folder: PathBuf,
+    pub bundles: Bundles,
+}
+
+/// In the folder of a benchmark; the tmpfs is mounted there.
+pub fn state_folder(folder: &Path) -> PathBuf {
+    folder.join("state")
+}
+
+/// What a runtime gets as `--root`.
+pub fn root(folder: &Path, runtime: &Runtime) -> PathBuf {
+    state_folder(folder).join(&runtime.word)
+}
+
+/// How the names of all containers of one benchmark begin.
+pub fn id_prefix(pid: u32) -> String {
+    format!("rt-bench-{pid}-")
+}
+
+/// The children of this process, those included that it became the parent of.
+pub fn children() -> Vec<Pid> {
+    let list = fs::read_to_string("/proc/thread-self/children").expect("a kernel that tells children");
+    list.split_whitespace().map(|pid| Pid::from_raw(pid.parse().unwrap())).collect()
+}
+
+/// Waits for every child that has ended. With callers in several threads it would take theirs away.
+pub fn reap() {
+    while let Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..)) =
+        waitpid(None, Some(WaitPidFlag::WNOHANG))
+    {}
 }
 
 impl Setting {
-    pub fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("rt-bench-").tempdir().expect("a temporary folder");
-        let plain = plain_config();
-        let mut full = plain.clone();
-        full["linux"]["seccomp"] = serde_json::from_str(include_str!("seccomp.json")).expect("the profile");
-        let limits = json!({
-            "memory": { "limit": 64 << 20 }, "cpu": { "quota": 50_000, "period": 100_000, "shares": 512 }, "pids": { "limit": 100 },
-        });
-        for (key, value) in limits.as_object().unwrap() {
-            full["linux"]["resources"][key] = value.clone();
-        }
-        let mut bundles = Vec::new();
-        for (name, config) in [("plain", plain), ("seccomp and limits", full)] {
-            let path = folder.path().join(name.replace(' ', "-"));
-            bundle::make_rootfs(&path.join("rootfs"));
-            bundles.push(Bundle { name, path, config });
-        }
-        for bundle in &bundles {
-            bundle.write(&bundle.config);
-        }
-        Self { folder, bundles }
+    pub fn new(folder: &Path, runtimes: &[Runtime]) -> Self {
+        // Containers' processes become our children, and their end is seen without polling.
+        set_child_subreaper(true).expect("to be a subreaper");
+        let runc = runtimes.iter().find(|r| r.kind == "runc").expect("a runc");
+        Self { folder: folder.to_owned(), bundles: Bundles::new(folder, &runc.path) }
     }
 
-    pub fn bundles(&self) -> &[Bundle] {
-        &self.bundles
-    }
-
+    /// A file or folder of the benchmark on the tmpfs.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        state_folder(&self.folder).join(name)
     }
 
-    /// A command of a runtime with its own state folder, silent.
+    /// A container's name that no other runtime uses: they would share a cgroup.
+    pub fn id(&self, runtime: &Runtime, name: impl std::fmt::Display) -> String {
+        format!("{}{}-{name}", id_prefix(std::process::id()), runtime.word)
+    }
+
+    /// A command of a runtime with its own state folder, silent but for errors.
     pub fn command(&self, runtime: &Runtime, args: &[&str]) -> Command {
         let mut command = Command::new(&runtime.path);
-        command.arg("--root").arg(self.file(runtime.name)).args(args);
-        command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+        command.arg("--root").arg(root(&self.folder, runtime)).args(args);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
-}
 
-impl Bundle {
-    fn write(&self, config: &Value) {
-        fs::write(self.path.join("config.json"), config.to_string()).expect("config.json");
-    }
-
-    /// Rewrites config.json with another memory limit; None is the bundle's own.
-    pub fn set_memory_limit(&self, bytes: Option<u64>) {
-        let mut config = self.config.clone();
-        if let Some(bytes) = bytes {
-            config["linux"]["resources"]["memory"] = json!({ "limit": bytes });
+    /// How long a command took, or what it said when it failed. The last of `args` is a word that no other caller has now.
+    pub fn step(&self, runtime: &Runtime, args: &[&str]) -> Result<Duration, String> {
+        // A container would keep a pipe open.
+        let said = self.file(&format!("said-{}", args[args.len() - 1].replace('/', "-")));
+        let mut command = self.command(runtime, args);
+        command.stderr(File::create(&said).expect("a file"));
+        let begin = Instant::now();
+        let status = command.status().expect("a runtime");
+        let took = begin.elapsed();
+        if status.success() {
+            return Ok(took);
         }
-        self.write(&config);
+        let text = fs::read_to_string(&said).unwrap_or_default();
+        Err(format!(
+            "{} {}: {status}: {}",
+            runtime.label,
+            args.join(" "),
+            text.lines().last().unwrap_or_default()
+        ))
     }
-}
 
-/// What `runc spec` makes, without a terminal, running `true`.
-fn plain_config() -> Value {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let spec = Command::new(in_path("runc").unwrap_or_else(|| runtimes()[0].path.clone()));
-    let status = { spec }.arg("spec").current_dir(folder.path()).status().expect("spec");
-    assert!(status.success());
-    let text = fs::read_to_string(folder.path().join("config.json")).expect("config.json");
-    let mut config: Value = serde_json::from_str(&text).expect("JSON");
-    config["process"]["terminal"] = json!(false);
-    config["process"]["args"] = json!(["true"]);
-    config["root"]["readonly"] = json!(false);
-    config
+    /// The same where nothing may fail, in milliseconds.
+    pub fn milliseconds(&self, runtime: &Runtime, args: &[&str]) -> f64 {
+        self.step(runtime, args).unwrap_or_else(|e| panic!("{e}")).as_secs_f64() * 1000.0
+    }
+
+    /// Removes the compiled seccomp filters that rt and crun keep; runc keeps none.
+    pub fn forget_filters(&self, runtime: &Runtime) {
+        for cache in [".seccomp-cache", ".cache/seccomp"] {
+            let _ = fs::remove_dir_all(root(&self.folder, runtime).join(cache));
+        }
+    }
 }
