@@ -22,9 +22,3 @@ impl ExitStatus {
     /// `exec` failed before the process ran (as in runc).
     pub const RUN_FAILURE: Self = Self(255);
 }
-
-impl From<ExitStatus> for std::process::ExitCode {
-    fn from(status: ExitStatus) -> Self {
-        Self::from(status.0)
-    }
-}

@@ -1,6 +1,7 @@
 //! What `state` and `list` show of a container: runc's fields, in runc's order and layout.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -55,7 +56,7 @@ pub fn table(states: &[ContainerState]) -> String {
     for row in rows {
         let (last, cells) = row.split_last().unwrap_or((&row[0], &[]));
         for (cell, width) in cells.iter().zip(widths) {
-            text.push_str(&format!("{cell:width$}"));
+            let _ = write!(text, "{cell:width$}");
         }
         text.push_str(last);
         text.push('\n');

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -98,6 +98,19 @@ impl Record {
         })
     }
 
+    /// As [`Self::read`], without the limits asked for and what a later rt added: for showing many. Not to be written.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn glance(dir: &Path) -> Result<Option<Self>> {
+        let Some(text) = text_in(dir)? else { return Ok(None) };
+        match serde_json::from_slice::<Shown>(&text) {
+            Ok(shown) if shown.format <= FORMAT => Ok(Some(shown.into())),
+            // With the words for what is wrong.
+            _ => Self::read(dir),
+        }
+    }
+
     /// What can be read of the record whatever its format is, for ending the container; `None` if that is too little.
     ///
     /// # Errors
@@ -108,10 +121,14 @@ impl Record {
     }
 
     pub(super) fn parse(text: &[u8]) -> std::result::Result<Self, Unreadable> {
-        // The format first: a newer one may have anything in the place of what is known here.
-        match serde_json::from_slice::<Head>(text) {
-            Ok(head) if head.format > FORMAT => Err(Unreadable::Newer(head)),
-            _ => serde_json::from_slice(text).map_err(Unreadable::Damaged),
+        let read = serde_json::from_slice::<Self>(text);
+        match read {
+            Ok(record) if record.format <= FORMAT => Ok(record),
+            // A newer format may have anything in the place of what is known here.
+            _ => match serde_json::from_slice::<Head>(text) {
+                Ok(head) if head.format > FORMAT => Err(Unreadable::Newer(head)),
+                _ => read.map_err(Unreadable::Damaged),
+            },
         }
     }
 
@@ -122,6 +139,40 @@ impl Record {
     pub fn write(&self, dir: &Path) -> Result<()> {
         let text = serde_json::to_vec(self).map_err(|error| RuntimeError::Other(error.to_string()))?;
         replace(&dir.join(FILE), &text, 0o600).map_err(RuntimeError::file("write", dir.join(FILE)))
+    }
+}
+
+/// What is shown of a container.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    format: u32,
+    rt_version: String,
+    id: String,
+    oci_version: String,
+    bundle: PathBuf,
+    rootfs: PathBuf,
+    created: String,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    ready: bool,
+    #[serde(default)]
+    init: Option<ProcessId>,
+    cgroup: Cgroup,
+}
+
+impl From<Shown> for Record {
+    fn from(shown: Shown) -> Self {
+        let Shown { format, rt_version, id, bundle, init, cgroup, .. } = shown;
+        Self {
+            oci_version: shown.oci_version,
+            rootfs: shown.rootfs,
+            created: shown.created,
+            annotations: shown.annotations,
+            ready: shown.ready,
+            ..Core { format, rt_version, id, bundle, init, cgroup }.into()
+        }
     }
 }
 
@@ -169,11 +220,24 @@ pub(super) enum Unreadable {
 /// The text of the state file, if there is one.
 fn text_in(dir: &Path) -> Result<Option<Vec<u8>>> {
     let path = dir.join(FILE);
-    match fs::read(&path) {
+    match read_small(&path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
         Err(error) => Err(RuntimeError::File { doing: "read", path, error }),
     }
+}
+
+/// A file that is usually smaller than 8 KiB, in three system calls then: fs::read asks for its size and its end too.
+fn read_small(path: &Path) -> io::Result<Vec<u8>> {
+    const USUAL: usize = 8 << 10;
+    let mut file = File::open(path)?;
+    let mut text = vec![0; USUAL];
+    let length = file.read(&mut text)?;
+    text.truncate(length);
+    if length == USUAL {
+        file.read_to_end(&mut text)?;
+    }
+    Ok(text)
 }
 
 /// Writes a file as a whole: a reader sees the old content or the new one, and a failure leaves the old one.
@@ -240,6 +304,8 @@ mod tests {
         changed.ready = false;
         changed.write(dir.path()).unwrap();
         assert!(!Record::read(dir.path()).unwrap().unwrap().ready);
+        let shown = Record::glance(dir.path()).unwrap().unwrap();
+        assert_eq!((shown.id, shown.created, shown.init), (changed.id, changed.created, changed.init));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
@@ -248,7 +314,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = |text: &str| {
             fs::write(dir.path().join(FILE), text).unwrap();
-            Record::read(dir.path()).unwrap_err().to_string()
+            let words = Record::read(dir.path()).unwrap_err().to_string();
+            assert_eq!(Record::glance(dir.path()).unwrap_err().to_string(), words);
+            words
         };
         let newer = error(r#"{"format":99,"rtVersion":"7.5.1","id":"box","new":{}}"#);
         assert!(newer.contains("newer rt (7.5.1, format 99"), "{newer}");

@@ -211,7 +211,7 @@ impl Store {
         }
     }
 
-    /// All containers, by name. Folders without our state file are none of ours.
+    /// All containers by name, for looking at them, without the limits asked for. Folders without our state file are none of ours.
     ///
     /// # Errors
     /// The root was given and cannot be read.
@@ -219,7 +219,7 @@ impl Store {
         let dirs = self.folders()?;
         let mut containers = Vec::with_capacity(dirs.len());
         for dir in dirs {
-            match Record::read(&dir) {
+            match Record::glance(&dir) {
                 Ok(Some(record)) => containers.push(Container::new(dir, record, None)),
                 Ok(None) => {}
                 Err(error) => tracing::warn!("{error}"),
