@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! parent ──clone──▶ init                              no user or time namespace, no pid namespace to join
-//! parent ──clone──▶ stage ──clone sibling──▶ init     else: the stage enters them and ends; so does exec's
+//! parent ──clone──▶ stage ──clone sibling──▶ init     else: the stage enters them and ends; so does exec's, where
+//!                                                     the container has a user namespace
 //! ```
 //! Both sides talk over a socket pair of packets ([`channel`]). When the parent dies, the child sees the end of the
 //! socket and ends too. The child is a fork of a process with one thread: it may allocate and log.

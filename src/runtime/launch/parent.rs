@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 use oci_spec::runtime::{Hook, LinuxNamespaceType, Spec};
 
 use super::channel::{Answer, Channel, Request};
@@ -26,7 +26,7 @@ use crate::runtime::oci_state::OciState;
 use crate::runtime::rootfs::open_source;
 use crate::runtime::seccomp::{Filter, send_listener};
 use crate::runtime::store::Lock;
-use crate::sys::clone::{CloneOptions, clone_process, pidfd_getfd, set_dumpable, set_process_name};
+use crate::sys::clone::{CloneOptions, clone_process, pidfd_getfd, set_dumpable, set_process_name, setns};
 use crate::sys::process::pidfd_open;
 
 /// What the child is called until it executes its program.
@@ -150,8 +150,8 @@ pub fn launch_init(
     Ok(launched)
 }
 
-/// Makes a process in the namespaces `flags` of the process behind `target`, and serves it until it executes its
-/// program. Its stage, whose cgroup it is born in, enters what `sub` names.
+/// Makes a process in the namespaces of the process `init` behind `target` and in the cgroup that `sub` names, and serves
+/// it until it executes its program. The caller's later children are in the container's pid namespace too.
 ///
 /// # Errors
 /// As [`launch_init`].
@@ -167,15 +167,32 @@ pub fn launch_tenant(
     let (channel, theirs) = Channel::pair().map_err(RuntimeError::call("socketpair"))?;
     let cradle = service.cgroup.cradle(sub);
     let options = CloneOptions { cgroup: cradle.as_ref().map(AsFd::as_fd), ..CloneOptions::default() };
+    // A user namespace takes the right to enter others with it, so it needs a process of its own. Without one the
+    // process is made at once; the container must not look into it, not even before it says so itself.
+    let staged = flags.contains(CloneFlags::CLONE_NEWUSER) || !geteuid().is_root();
+    if !staged {
+        let _ = set_dumpable(false);
+        if flags.contains(CloneFlags::CLONE_NEWPID) {
+            setns(target, libc::CLONE_NEWPID).map_err(|error| RuntimeError::Start(stage::refused(&error)))?;
+        }
+    }
     let child = clone_process(options, |in_cgroup| {
         enter_child(&channel, None);
         let entered = service.cgroup.doors(sub).enter(cradle.as_ref().filter(|_| in_cgroup));
-        stage::before_tenant(target, flags, entered, &theirs, || job.run(&theirs))
+        let run = || job.run(&theirs);
+        if staged {
+            return stage::before_tenant(target, flags, entered, &theirs, run);
+        }
+        stage::as_tenant(target, flags - CloneFlags::CLONE_NEWPID, entered, &theirs, run)
     })
-    .map_err(RuntimeError::call("clone"))?;
+    .map_err(RuntimeError::call("clone"));
+    if !staged {
+        let _ = set_dumpable(true);
+    }
+    let child = child?;
     drop(theirs);
     let mut run = Run { channel, service, children: Children(vec![child]), kind: Kind::Tenant };
-    let launched = run.serve(None, child, settle)?;
+    let launched = run.serve(if staged { None } else { Some(child) }, child, settle)?;
     run.children.let_go();
     Ok(launched)
 }

@@ -37,7 +37,7 @@ pub fn before_init(
 }
 
 /// The stage of an exec, which is in these hierarchies of the cgroup already: enters the namespaces `flags` of the process
-/// behind `target`.
+/// behind `target`. `tenant` runs in the new process once its limits are set.
 pub fn before_tenant(
     target: &OwnedFd,
     flags: CloneFlags,
@@ -46,9 +46,29 @@ pub fn before_tenant(
     tenant: impl FnOnce(),
 ) -> i32 {
     let done = enter_for_tenant(target, flags, entered, channel).and_then(|()| {
-        spawn(CloneOptions { sibling: true, ..CloneOptions::default() }, channel, |_| tenant())
+        spawn(CloneOptions { sibling: true, ..CloneOptions::default() }, channel, |_| {
+            match channel.wait_for_answer() {
+                Ok(_) => tenant(),
+                Err(error) => drop(told(Err(error.into()), channel)),
+            }
+        })
     });
     told(done, channel)
+}
+
+/// An exec without a stage: this process is in the pid namespace since its birth, and enters the other ones.
+pub fn as_tenant(
+    target: &OwnedFd,
+    flags: CloneFlags,
+    entered: Entered,
+    channel: &Channel,
+    tenant: impl FnOnce(),
+) -> i32 {
+    match enter_for_tenant(target, flags, entered, channel) {
+        Ok(()) => tenant(),
+        failed => drop(told(failed, channel)),
+    }
+    1
 }
 
 fn told(done: Result<(), Failure>, channel: &Channel) -> i32 {
@@ -144,13 +164,18 @@ fn enter_for_tenant(
     tracing::debug!("nsexec container setup");
     done(channel.ask(&Request::Entered(entered))?)?;
     set_dumpable(false)?;
-    setns(target, flags.bits()).map_err(|error| {
-        format!("failed to setns into the container's namespaces: {}", Reason::of(&error))
-    })?;
+    if !flags.is_empty() {
+        setns(target, flags.bits()).map_err(|error| refused(&error))?;
+    }
     if flags.contains(CloneFlags::CLONE_NEWUSER) {
         become_root()?;
     }
     Ok(())
+}
+
+/// What is said where a container's namespaces cannot be entered.
+pub fn refused(error: &std::io::Error) -> String {
+    format!("failed to setns into the container's namespaces: {}", Reason::of(error))
 }
 
 fn enter(plan: &Plan, kind: LinuxNamespaceType) -> Result<(), Failure> {

