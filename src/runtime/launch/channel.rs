@@ -11,8 +11,8 @@ use crate::runtime::cgroups::Entered;
 use crate::sys::process::close_number;
 use crate::sys::socket::receive;
 
-/// Longer messages are cut.
-const MAX: usize = 32 << 10;
+/// Longer messages are cut. On the stack: what is read counts against the container's limit.
+const MAX: usize = 4096;
 
 /// What the child asks or tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,7 +101,7 @@ impl Channel {
 
     /// Child: waits for an answer.
     pub fn wait_for_answer(&self) -> io::Result<Answer> {
-        let mut buffer = vec![0; MAX];
+        let mut buffer = [0; MAX];
         let (length, descriptors) = receive(&self.0, &mut buffer)?;
         match (buffer.first().filter(|_| length > 0), descriptors.into_iter().next()) {
             (Some(b'd'), Some(descriptor)) => Ok(Answer::Descriptor(descriptor)),
@@ -113,7 +113,7 @@ impl Channel {
 
     /// Parent: the child's next word; `None` when it has ended or executed its program.
     pub fn next(&self) -> io::Result<Option<Request>> {
-        let mut buffer = vec![0; MAX];
+        let mut buffer = [0; MAX];
         let length = match receive(&self.0, &mut buffer) {
             Ok((length, _)) => length,
             Err(Errno::ECONNRESET) => 0,
