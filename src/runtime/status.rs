@@ -1,7 +1,8 @@
 //! What a container is doing, and whether a process is still the one that was recorded.
 
 use std::fmt;
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 
 use serde::{Deserialize, Serialize};
 
@@ -70,7 +71,10 @@ struct Stat {
 }
 
 fn stat(pid: i32) -> Option<Stat> {
-    parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    // One read: the kernel gives the whole line, some 400 bytes, to who has room for it.
+    let mut line = [0; 2048];
+    let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut line).ok()?;
+    parse(&line[..length])
 }
 
 /// proc_pid_stat(5). The second field is the command in parentheses and may contain anything.
