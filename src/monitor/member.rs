@@ -131,9 +131,10 @@ impl Member {
     /// The cgroup is gone.
     pub fn read(&mut self, host: &Host) -> Result<Reading, CgroupError> {
         let usage_bytes = self.gauge.usage()?;
+        // At once: v1 tells it as a difference to usage.
+        let swap_bytes = if host.swaps { self.gauge.swap(usage_bytes)? } else { 0 };
         let early = self.early;
         let beside = self.beside(host, usage_bytes)?;
-        let swap_bytes = if host.swaps { self.gauge.swap(usage_bytes)? } else { 0 };
         let oom_kills = self.kills.read(&self.gauge, host)?;
         let limit = self.limit(host)?;
         let pressure = match &mut self.pressure {
