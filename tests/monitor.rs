@@ -102,6 +102,39 @@ fn all_containers_are_told_as_they_come_and_go() {
     assert_eq!(nobody.rt(["monitor", "--all", "0"]).ok().stdout, "", "no container, no line");
 }
 
+/// From 16 on what need not be read is not (docs/scale.md).
+#[test]
+fn of_many_containers_a_kill_an_update_and_an_end_are_seen() {
+    if lacks() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let ids: Vec<String> = (0..16).map(|n| container(&sandbox, &format!("many{n}"))).collect();
+    let view = sandbox.rt(["monitor", "--all", "--interval", "50ms", "--format", "json"]).spawn();
+    wait_until("all of them", || ids.iter().all(|id| view.text().contains(id)));
+    let last = |id: &str| {
+        let text = view.text();
+        let line = text.lines().rev().find(|line| line.contains(id) && line.ends_with('}'));
+        serde_json::from_str::<Value>(line.expect("a line")).expect("JSON")
+    };
+    let before = last(&ids[4]);
+    sandbox.rt(["test-memory", &ids[3], "--strategy", "sequential"]).ok();
+    wait_until("the kill", || last(&ids[3])["new_oom_kills"] == 1);
+    wait_until("the peak", || last(&ids[3])["peak_bytes"] == 48 * MIB);
+    assert_eq!(last(&ids[4])["new_oom_kills"], 0, "another's kill is none of its own");
+    assert_eq!(last(&ids[4])["limit_bytes"], before["limit_bytes"]);
+    sandbox.rt(["update", "--memory", &(64 * MIB).to_string(), &ids[5]]).ok();
+    wait_until("the limit", || last(&ids[5])["limit_bytes"] == 64 * MIB);
+    sandbox.rt(["kill", &ids[7], "KILL"]).ok();
+    wait_until("the end", || {
+        let text = view.text();
+        let looked = text.lines().rev().take(40).filter(|line| line.contains(&ids[6])).count();
+        looked > 1 && !text.lines().rev().take(40).any(|line| line.contains(&ids[7]))
+    });
+    view.signal(nix::sys::signal::SIGINT);
+    assert_eq!(view.wait(PATIENCE).code, 0);
+}
+
 #[test]
 fn an_oom_kill_is_counted_and_an_unlimited_container_is_said_so() {
     if lacks() {

@@ -107,7 +107,17 @@ impl Meter {
 /// OOM kills of a whole subtree: v2 sums by itself, on v1 each cgroup counts only its own processes.
 pub fn oom_kills_below(cgroup: &MemoryCgroup) -> Result<u64, CgroupError> {
     match cgroup.version {
-        Version::V2 => Meter::open(cgroup)?.oom_kill(),
+        Version::V2 => {
+            let path = cgroup.file(v2::EVENTS);
+            let Some(text) = read::text_if_there(&path)? else { return Ok(0) };
+            read::keyed(&text, "oom_kill")
+                .ok_or_else(|| CgroupError::parse(&path, &text, "a list with a count of OOM kills"))
+        }
+        Version::V1 if !processes::has_sub_cgroups(&cgroup.dir) => {
+            let text = read::text_if_there(&cgroup.file(v1::OOM_CONTROL))?.unwrap_or_default();
+            // Before Linux 4.13 the key is not there, and nothing can be said of kills.
+            Ok(read::keyed(&text, "oom_kill").unwrap_or(0))
+        }
         Version::V1 => Ok(processes::subtree(&cgroup.dir)
             .iter()
             .filter_map(|dir| read::text_if_there(&dir.join(v1::OOM_CONTROL)).ok()?)

@@ -42,8 +42,10 @@ impl MemoryCgroup {
     /// The memory cgroup that accounts what lives at `location`: on v2 the nearest folder upwards in which the
     /// controller is enabled. The root of v2 accounts nothing: [`CgroupError::NotAccounted`].
     pub fn at(location: &Location) -> Result<Self, CgroupError> {
-        let here =
-            Self { version: location.version, dir: location.dir.clone(), mount: location.mount.clone() };
+        let here = Self::of(location);
+        if here.file(here.usage_file()).exists() {
+            return Ok(here);
+        }
         if !here.dir.is_dir() {
             let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
             return Err(CgroupError::read(&here.dir, missing));
@@ -56,6 +58,12 @@ impl MemoryCgroup {
             at = cgroup.parent();
         }
         Err(CgroupError::NotAccounted { path: location.dir.clone() })
+    }
+
+    /// The cgroup at `location`, whether or not anything is accounted there.
+    #[must_use]
+    pub fn of(location: &Location) -> Self {
+        Self { version: location.version, dir: location.dir.clone(), mount: location.mount.clone() }
     }
 
     /// The cgroup above; `None` at the mount point.
@@ -83,7 +91,7 @@ impl MemoryCgroup {
         self.dir.join(name)
     }
 
-    fn usage_file(&self) -> &'static str {
+    pub(super) fn usage_file(&self) -> &'static str {
         match self.version {
             Version::V1 => v1::USAGE,
             Version::V2 => v2::USAGE,

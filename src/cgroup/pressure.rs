@@ -8,6 +8,8 @@ use super::error::CgroupError;
 use super::locate::{self, CgroupMount, Version};
 use super::{read, v2};
 
+const HOST: &str = "/proc/pressure/memory";
+
 /// One reading of a `memory.pressure` file (Documentation/accounting/psi.rst).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Pressure {
@@ -25,11 +27,11 @@ impl Pressure {
     /// Reads the file's text; `None` where it holds no `some` line.
     pub fn parse(text: &str) -> Option<Self> {
         let line = |kind: &str| text.lines().find_map(|l| l.strip_prefix(kind)?.strip_prefix(' '));
-        let field = |line: &str, key: &str| {
-            line.split(' ').find_map(|part| Some(part.strip_prefix(key)?.strip_prefix('=')?.to_owned()))
-        };
-        let percent = |text: String| text.parse().ok().filter(|value: &f64| (0.0..=100.0).contains(value));
-        let total = |text: String| read::decimal(&text);
+        fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+            line.split(' ').find_map(|part| part.strip_prefix(key)?.strip_prefix('='))
+        }
+        let percent = |text: &str| text.parse().ok().filter(|value: &f64| (0.0..=100.0).contains(value));
+        let total = read::decimal;
         let some = line("some")?;
         let full = line("full").unwrap_or_default();
         Some(Self {
@@ -69,30 +71,33 @@ impl PressureSource {
     /// The narrowest source for `pid`: its unified cgroup, unless that is the root, which is the host's.
     pub fn of(pid: i32) -> Result<Option<Self>, CgroupError> {
         let membership = locate::membership_of(pid)?;
-        Self::open(
-            unified_dir(&membership, &locate::mounts()?).as_deref(),
-            Path::new("/proc/pressure/memory"),
-        )
+        Self::open(unified_dir(&membership, &locate::mounts()?).as_deref(), Path::new(HOST))
     }
 
-    /// The source for a memory cgroup: on v1, where it has none, the host's.
-    pub fn of_folder(dir: &Path) -> Result<Option<Self>, CgroupError> {
-        Self::open(Some(dir), Path::new("/proc/pressure/memory"))
+    /// The host's.
+    pub fn of_host() -> Result<Option<Self>, CgroupError> {
+        Ok(Self::readable(PressureScope::Host, PathBuf::from(HOST))?.map(|(source, _)| source))
+    }
+
+    /// The one of the cgroup in `dir` alone, and what it tells now; `None` where it has none.
+    pub fn of_folder(dir: &Path) -> Result<Option<(Self, Pressure)>, CgroupError> {
+        Self::readable(PressureScope::Cgroup, dir.join(v2::PRESSURE))
     }
 
     fn open(cgroup_dir: Option<&Path>, host: &Path) -> Result<Option<Self>, CgroupError> {
         if let Some(dir) = cgroup_dir
-            && let Some(file) = read::Kept::open_if_there(dir.join(v2::PRESSURE))?
+            && let Some((source, _)) = Self::of_folder(dir)?
         {
-            let source = Self { scope: PressureScope::Cgroup, file };
-            // With PSI off the file is there and each read fails.
-            if source.read().is_ok() {
-                return Ok(Some(source));
-            }
+            return Ok(Some(source));
         }
-        let Some(file) = read::Kept::open_if_there(host.to_owned())? else { return Ok(None) };
-        let source = Self { scope: PressureScope::Host, file };
-        Ok(source.read().is_ok().then_some(source))
+        Ok(Self::readable(PressureScope::Host, host.to_owned())?.map(|(source, _)| source))
+    }
+
+    /// With PSI off the file is there and each read fails.
+    fn readable(scope: PressureScope, path: PathBuf) -> Result<Option<(Self, Pressure)>, CgroupError> {
+        let Some(file) = read::Kept::open_if_there(path)? else { return Ok(None) };
+        let source = Self { scope, file };
+        Ok(source.read().ok().map(|pressure| (source, pressure)))
     }
 
     /// The pressure now.
@@ -108,7 +113,7 @@ pub fn folder_of(pid: i32) -> Option<PathBuf> {
 }
 
 /// The folder of the process in the unified hierarchy; `None` at its root or where none is mounted.
-fn unified_dir(membership: &str, mounts: &[CgroupMount]) -> Option<PathBuf> {
+pub fn unified_dir(membership: &str, mounts: &[CgroupMount]) -> Option<PathBuf> {
     // No v1 controller has an empty name, so this asks for the `0::` line.
     let location = locate::locate_in(membership, mounts, "").ok()?;
     (location.version == Version::V2 && location.path != "/").then_some(location.dir)

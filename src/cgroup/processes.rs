@@ -1,9 +1,16 @@
 //! The processes of a cgroup's subtree.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::error::CgroupError;
 use super::{read, v2};
+
+/// False where there is surely none. cgroupfs tells it by the number of links, without a look into the folder; file systems
+/// that count no links of folders (a test's) have 1 there.
+pub fn has_sub_cgroups(dir: &Path) -> bool {
+    std::fs::metadata(dir).is_ok_and(|metadata| metadata.nlink() != 2)
+}
 
 /// Folders of a cgroup's subtree, itself first. Folders that go meanwhile are left out.
 pub fn subtree(dir: &Path) -> Vec<PathBuf> {

@@ -7,14 +7,25 @@ use std::path::{Path, PathBuf};
 
 use super::error::CgroupError;
 
-/// Room for most of them. They say that they are empty: without room from the start they are read in pieces, in twice
-/// as many calls.
+/// Room for most of them, which say of themselves that they are empty.
 const USUAL_BYTES: usize = 4096;
 
+/// Room for a number: 20 digits and the end of the line.
+const NUMBER_BYTES: usize = 64;
+
+/// By plain reads: `read_to_string` of a file asks for its size and the place in it first.
 fn whole(path: &Path) -> io::Result<String> {
-    let mut text = String::with_capacity(USUAL_BYTES);
-    File::open(path)?.read_to_string(&mut text)?;
-    Ok(text)
+    let mut file = File::open(path)?;
+    let mut text = Vec::new();
+    let mut piece = [0; USUAL_BYTES];
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData.into()),
+            Ok(length) => text.extend_from_slice(&piece[..length]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// The whole text of a small file.
@@ -56,10 +67,7 @@ pub fn decimal(text: &str) -> Option<u64> {
 
 /// The value of `key` in a file of `key value` lines.
 pub fn keyed(text: &str, key: &str) -> Option<u64> {
-    text.lines().find_map(|line| {
-        let (name, value) = line.split_once(' ')?;
-        (name == key).then(|| decimal(value))?
-    })
+    text.lines().find_map(|line| decimal(line.strip_prefix(key)?.strip_prefix(' ')?))
 }
 
 /// A file kept open and read again from its start: 0.6 µs instead of 5 µs for an open, read and close.
@@ -89,7 +97,7 @@ impl Kept {
 
     /// The file's only number.
     pub fn number(&self) -> Result<u64, CgroupError> {
-        self.with_text(decimal, "a number")
+        self.with_room::<NUMBER_BYTES, _>(decimal, "a number")
     }
 
     /// The value of `key` in a file of `key value` lines; an absent key is an error.
@@ -97,22 +105,58 @@ impl Kept {
         self.with_text(|text| keyed(text, key), "a list with the key asked for")
     }
 
-    /// Lets `take` read the file's present text (at most 4 KiB; all the files kept are far smaller).
+    /// Lets `take` read the present text of a file that the kernel may give in pieces, into `buffer`.
+    pub fn with_pieces<T>(&self, buffer: &mut [u8], take: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let mut length = 0;
+        while length < buffer.len() {
+            match self.file.read_at(&mut buffer[length..], length as u64).ok()? {
+                0 => return take(std::str::from_utf8(&buffer[..length]).ok()?),
+                more => length += more,
+            }
+        }
+        None
+    }
+
+    /// Lets `take` read the file's present text (less than 4 KiB, as all the files kept are: the kernel prints memory.stat
+    /// into one page).
     pub fn with_text<T>(
         &self,
         take: impl FnOnce(&str) -> Option<T>,
         wanted: &'static str,
     ) -> Result<T, CgroupError> {
-        let mut buffer = [0u8; 4096];
+        self.with_room::<USUAL_BYTES, _>(take, wanted)
+    }
+
+    fn with_room<const ROOM: usize, T>(
+        &self,
+        take: impl FnOnce(&str) -> Option<T>,
+        wanted: &'static str,
+    ) -> Result<T, CgroupError> {
+        let mut buffer = [0u8; ROOM];
         let length = self.file.read_at(&mut buffer, 0).map_err(|e| CgroupError::read(&self.path, e))?;
         let text = std::str::from_utf8(&buffer[..length]).unwrap_or_default();
-        take(text).ok_or_else(|| CgroupError::parse(&self.path, text, wanted))
+        // Where all the room is taken there may be more, which changes what the text means.
+        let taken = if length < ROOM { take(text) } else { None };
+        taken.ok_or_else(|| CgroupError::parse(&self.path, text, wanted))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_takes_all_the_room_is_not_understood() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("number");
+        std::fs::write(&path, format!("{:0>64}\n", 7)).unwrap();
+        let kept = Kept::open(path.clone()).unwrap();
+        assert!(kept.number().is_err());
+        let mut room = [0; 64];
+        assert_eq!(kept.with_pieces(&mut room, decimal), None);
+        std::fs::write(&path, "7\n").unwrap();
+        assert_eq!((kept.number().unwrap(), kept.with_pieces(&mut room, decimal)), (7, Some(7)));
+    }
 
     #[test]
     fn keyed_finds_whole_words_only() {

@@ -21,7 +21,7 @@ use crate::report::exposition::Dialect;
 use crate::report::memory_metrics::{self, Pod, Pods};
 use crate::report::sparkline::Trend;
 use crate::report::{monitor as report, monitor_table};
-use crate::runtime::{Status, Store};
+use crate::runtime::{Census, Living, Store};
 
 /// The terminal is drawn at most this often.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
@@ -71,30 +71,25 @@ fn one(global: &Global, args: &MonitorArgs, time: Option<Duration>, mut view: Vi
 
 fn all(global: &Global, args: &MonitorArgs, time: Option<Duration>, mut view: View) -> anyhow::Result<()> {
     let store = Store::open(global)?;
+    let mut census = Census::default();
     let pods = RefCell::new(Pods::new());
-    let mut find = |known: &Known| find(&store, known, &mut pods.borrow_mut());
+    let mut find = |known: &Known| {
+        let found = census.look(&store, known.names()).map_err(io::Error::other)?;
+        let named = |living: Living| {
+            pods.borrow_mut().insert(living.id.clone(), Pod::of(&living.annotations));
+            (living.id, Pid::from_raw(living.init_pid))
+        };
+        Ok(found.into_iter().map(named).collect())
+    };
     monitor::watch_all(args.interval, time, &mut find, &mut |readings| {
         let mut pods = pods.borrow_mut();
-        pods.retain(|id, _| readings.binary_search_by(|(other, _)| other.cmp(id)).is_ok());
+        // All that are read were found, so there are more only where some have gone.
+        if pods.len() > readings.len() {
+            pods.retain(|id, _| readings.binary_search_by(|(other, _)| other.cmp(id)).is_ok());
+        }
         view.show(readings, &pods)
     })?;
     Ok(())
-}
-
-/// Containers of this root that live and are not known yet, and the pods they belong to. Only their records are read.
-fn find(store: &Store, known: &Known, pods: &mut Pods) -> io::Result<Vec<(String, Pid)>> {
-    let names = store.names().map_err(io::Error::other)?;
-    let unknown = names.into_iter().filter(|id| !known.contains(id));
-    let living = unknown.filter_map(|id| {
-        let container = store.load(&id).ok()?;
-        let lives = matches!(container.status(), Status::Created | Status::Running | Status::Paused);
-        let pod = Pod::of(container.annotations());
-        lives.then(|| {
-            pods.insert(id.clone(), pod);
-            (id, Pid::from_raw(container.init_pid()))
-        })
-    });
-    Ok(living.collect())
 }
 
 /// For how long; a mistake in the arguments is exit 2.
@@ -129,6 +124,8 @@ struct View {
     /// Lines that the next draw goes over.
     drawn: usize,
     trends: BTreeMap<String, Trend>,
+    /// What was written last, for its memory.
+    text: String,
 }
 
 impl View {
@@ -141,23 +138,35 @@ impl View {
             at: None,
             drawn: 0,
             trends: BTreeMap::new(),
+            text: String::new(),
         }
     }
 
     fn show(&mut self, readings: &[(String, Reading)], pods: &Pods) -> io::Result<()> {
         match self.format {
             MonitorFormat::Text if self.terminal => self.draw(readings),
-            MonitorFormat::Text if self.table => {
-                let lines = readings.iter().map(|(id, reading)| format!("{id}  {}\n", report::line(reading)));
-                write(&lines.collect::<String>())
-            }
             MonitorFormat::Text => {
-                write(&readings.iter().map(|(_, r)| report::line(r) + "\n").collect::<String>())
+                self.text.clear();
+                for (id, reading) in readings {
+                    if self.table {
+                        self.text.push_str(id);
+                        self.text.push_str("  ");
+                    }
+                    report::put_line(&mut self.text, reading);
+                    self.text.push('\n');
+                }
+                write(self.text.as_bytes())
             }
             MonitorFormat::Json => {
-                let line =
-                    |(id, reading): &(String, Reading)| report::json(id, reading).map(|line| line + "\n");
-                write(&readings.iter().map(line).collect::<serde_json::Result<String>>()?)
+                let mut text = std::mem::take(&mut self.text).into_bytes();
+                text.clear();
+                for (id, reading) in readings {
+                    report::put_json(&mut text, id, reading)?;
+                    text.push(b'\n');
+                }
+                write(&text)?;
+                self.text = String::from_utf8(text).unwrap_or_default();
+                Ok(())
             }
             MonitorFormat::Openmetrics => self.put(Dialect::OpenMetrics, readings, pods),
             MonitorFormat::Prometheus => self.put(Dialect::Prometheus, readings, pods),
@@ -165,10 +174,11 @@ impl View {
     }
 
     /// Prints metrics, or puts them in the place of the file.
-    fn put(&self, dialect: Dialect, readings: &[(String, Reading)], pods: &Pods) -> io::Result<()> {
-        let text = memory_metrics::exposition(dialect, readings, pods);
-        let Some(path) = &self.output else { return write(&text) };
-        output::replace(path, &text)
+    fn put(&mut self, dialect: Dialect, readings: &[(String, Reading)], pods: &Pods) -> io::Result<()> {
+        let older = std::mem::take(&mut self.text);
+        self.text = memory_metrics::exposition(dialect, readings, pods, older);
+        let Some(path) = &self.output else { return write(self.text.as_bytes()) };
+        output::replace(path, &self.text)
             .map_err(|e| io::Error::new(e.kind(), format!("cannot write '{}': {e}", path.display())))
     }
 
@@ -189,7 +199,7 @@ impl View {
         };
         let text = report::redraw(&lines, self.drawn, terminal_size().columns);
         self.drawn = lines.len();
-        write(&text)
+        write(text.as_bytes())
     }
 
     /// Says why a single container's view ended.
@@ -205,9 +215,9 @@ impl View {
     }
 }
 
-fn write(text: &str) -> io::Result<()> {
+fn write(text: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush())
+    out.write_all(text).and_then(|()| out.flush())
 }
 
 #[cfg(test)]

@@ -8,9 +8,13 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
+use super::host::{Host, HostSource};
+use super::member::Member;
 use super::pace::{Pace, Wake};
-use super::{End, MonitorError, Reading, Source, setup};
+use super::{End, MonitorError, Reading, setup};
 use crate::cgroup::CgroupError;
+use crate::cgroup::ancestors::Ancestors;
+use crate::cgroup::locate::{CgroupMount, mounts};
 use crate::sys::worker::pidfd_open;
 
 /// Says which containers live that are not known yet, with their init.
@@ -19,63 +23,81 @@ pub type Find<'a> = dyn FnMut(&Known) -> io::Result<Vec<(String, Pid)>> + 'a;
 /// Shows readings of containers by name.
 pub type See<'a> = dyn FnMut(&[(String, Reading)]) -> io::Result<()> + 'a;
 
+/// From so many on it is cheaper to ask the host whether there were OOM kills (some 20 µs) than each container.
+const MANY: usize = 16;
+
 /// A container that is watched.
 #[derive(Debug)]
 struct Watched {
-    source: Source,
-    init: OwnedFd,
+    member: Member,
+    /// Its init's descriptor, closed when it is forgotten, and what [`Pace`] calls it.
+    _init: OwnedFd,
+    number: u32,
 }
 
 /// Containers by name.
 #[derive(Debug, Default)]
-pub struct Known(BTreeMap<String, Watched>);
+pub struct Known {
+    watched: BTreeMap<String, Watched>,
+    ancestors: Ancestors,
+    /// Of those that were ever begun.
+    next: u32,
+}
 
 impl Known {
-    /// True where the container is watched already.
-    pub fn contains(&self, id: &str) -> bool {
-        self.0.contains_key(id)
+    /// The names of those that are watched already, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.watched.keys().map(String::as_str)
     }
 
     /// Begins to watch the container with this init; one that has gone meanwhile is left out.
-    fn add(&mut self, id: String, init: Pid) -> Result<(), MonitorError> {
+    fn add(
+        &mut self,
+        id: String,
+        init: Pid,
+        mounts: &[CgroupMount],
+        host: &Host,
+        pace: &Pace,
+    ) -> Result<(), MonitorError> {
         // The descriptor first: whatever is located afterwards belongs to this process or to none.
         let fd = match pidfd_open(init) {
             Err(e) if e.raw_os_error() == Some(nix::libc::ESRCH) => return Ok(()),
             opened => opened.map_err(setup("process descriptor"))?,
         };
-        match Source::of_process(init.as_raw()) {
-            Err(e) if has_gone(&e) => Ok(()),
-            opened => {
-                self.0.insert(id, Watched { source: opened?, init: fd });
-                Ok(())
-            }
-        }
+        let number = self.next;
+        let member = match Member::of_process(init.as_raw(), mounts, &mut self.ancestors, host, number) {
+            Err(e) if has_gone(&e) => return Ok(()),
+            opened => opened?,
+        };
+        pace.end_with(fd.as_fd(), number)?;
+        self.next = number.wrapping_add(1);
+        self.watched.insert(id, Watched { member, _init: fd, number });
+        Ok(())
     }
 
     /// A reading of each; those that have ended are forgotten.
-    fn read(&mut self) -> Result<Vec<(String, Reading)>, MonitorError> {
-        let mut readings = Vec::with_capacity(self.0.len());
+    fn read(&mut self, host: &Host) -> Result<Vec<(String, Reading)>, MonitorError> {
+        let mut readings = Vec::with_capacity(self.watched.len());
         let mut gone = Vec::new();
-        for (id, watched) in &mut self.0 {
-            match watched.source.read() {
+        for (id, watched) in &mut self.watched {
+            match watched.member.read(host) {
                 Ok(reading) => readings.push((id.clone(), reading)),
                 Err(e) if has_gone(&e) => gone.push(id.clone()),
                 Err(e) => return Err(e.into()),
             }
         }
-        gone.iter().for_each(|id| drop(self.0.remove(id)));
+        gone.iter().for_each(|id| drop(self.watched.remove(id)));
         Ok(readings)
     }
 
-    /// Forgets those whose init is ready, in the order of their names: it has ended.
-    fn forget(&mut self, ended: &[bool]) {
-        let mut ended = ended.iter();
-        self.0.retain(|_, _| !ended.next().copied().unwrap_or(false));
+    /// Forgets those whose init has ended.
+    fn forget(&mut self, ended: &[u32]) {
+        self.watched.retain(|_, watched| !ended.contains(&watched.number));
     }
 }
 
-/// Eight descriptors a container: the usual soft limit of 1024 would do for some 120. Where the hard one is too low
-/// as well, the container that does not fit any more is named in the error.
+/// Six descriptors a container, seven where something is in swap: the usual soft limit of 1024 would do for some 160. Where the
+/// hard one is too low as well, the container that does not fit any more is named in the error.
 fn raise_descriptor_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
@@ -97,20 +119,23 @@ pub fn watch_all(
 ) -> Result<End, MonitorError> {
     raise_descriptor_limit();
     let pace = Pace::new(interval, time)?;
+    let mut hosts = HostSource::open();
     let mut known = Known::default();
     loop {
-        for (id, init) in find(&known).map_err(setup("list of containers"))? {
-            known.add(id, init)?;
+        let found = find(&known).map_err(setup("list of containers"))?;
+        let host = hosts.look(known.watched.len() + found.len() >= MANY)?;
+        let mounts = if found.is_empty() { Vec::new() } else { mounts()? };
+        for (id, init) in found {
+            known.add(id, init, &mounts, &host, &pace)?;
         }
-        see(&known.read()?).map_err(MonitorError::Show)?;
+        see(&known.read(&host)?).map_err(MonitorError::Show)?;
         // An end between two ticks is taken, and the tick is waited for.
         loop {
-            let inits: Vec<_> = known.0.values().map(|watched| watched.init.as_fd()).collect();
-            match pace.wait(&inits)? {
+            match pace.wait()? {
+                Wake::Ended(ended) => known.forget(&ended),
+                Wake::Tick => break,
                 Wake::TimeUp => return Ok(End::TimeUp),
                 Wake::Interrupted => return Ok(End::Interrupted),
-                Wake::Ready(ended) if ended.contains(&true) => known.forget(&ended),
-                Wake::Ready(_) => break,
             }
         }
     }

@@ -1,6 +1,9 @@
 //! A live view of a container's memory: readings at an interval, until the container ends or time is up.
 
 mod fleet;
+mod host;
+mod lasting;
+mod member;
 mod pace;
 mod reading;
 mod source;
@@ -68,6 +71,9 @@ pub fn watch(
         },
     };
     let pace = Pace::new(interval, time)?;
+    if let Some(init) = &init {
+        pace.end_with(init.as_fd(), 0)?;
+    }
     let opened = match target {
         Target::Process(pid) => Source::of_process(pid.as_raw()),
         Target::Folder(dir) => Source::of_folder(dir),
@@ -76,20 +82,19 @@ pub fn watch(
         Err(CgroupError::NoProcess { .. }) => return Ok(End::Ended),
         opened => opened?,
     };
-    let init: Vec<_> = init.iter().map(AsFd::as_fd).collect();
     loop {
         match source.read() {
             Ok(reading) => see(&reading).map_err(MonitorError::Show)?,
             Err(e) if e.is_missing() => return Ok(End::Ended),
             Err(e) => return Err(e.into()),
         }
-        match pace.wait(&init)? {
-            Wake::Ready(ended) if ended.contains(&true) => return Ok(End::Ended),
+        match pace.wait()? {
+            Wake::Ended(_) => return Ok(End::Ended),
             // A cgroup of v2 without the controller is accounted by one above, which stays.
-            Wake::Ready(_) if matches!(target, Target::Folder(dir) if !dir.is_dir()) => {
+            Wake::Tick if matches!(target, Target::Folder(dir) if !dir.is_dir()) => {
                 return Ok(End::Ended);
             }
-            Wake::Ready(_) => {}
+            Wake::Tick => {}
             Wake::TimeUp => return Ok(End::TimeUp),
             Wake::Interrupted => return Ok(End::Interrupted),
         }

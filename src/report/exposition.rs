@@ -1,7 +1,7 @@
 //! How metrics are written down: OpenMetrics, or Prometheus' older text format, which is all that the textfile collector
 //! of node exporter reads (it knows no `UNIT`, and a counter's type by its sample's name alone).
 
-use std::fmt::{self, Display, Write};
+use std::fmt::{Display, Write};
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,14 @@ pub struct Exposition {
 impl Exposition {
     #[must_use]
     pub fn new(dialect: Dialect) -> Self {
-        Self { dialect, text: String::new(), sample: String::new() }
+        Self::reusing(dialect, String::new())
+    }
+
+    /// In the place of an older text, whose memory is taken over.
+    #[must_use]
+    pub fn reusing(dialect: Dialect, mut text: String) -> Self {
+        text.clear();
+        Self { dialect, text, sample: String::new() }
     }
 
     /// Begins a family; the samples that follow are its own.
@@ -54,10 +61,29 @@ impl Exposition {
         self.text.push_str(&self.sample);
         let mut between = '{';
         for (name, value) in labels.iter().filter(|(_, value)| !value.is_empty()) {
-            let _ = write!(self.text, "{between}{name}=\"{}\"", Label(value));
+            self.text.push(between);
+            self.text.push_str(name);
+            self.text.push_str("=\"");
+            self.label(value);
+            self.text.push('"');
             between = ',';
         }
-        let _ = writeln!(self.text, "{} {value}", if between == ',' { "}" } else { "" });
+        self.text.push_str(if between == ',' { "} " } else { " " });
+        let _ = writeln!(self.text, "{value}");
+    }
+
+    /// A label's value, escaped.
+    fn label(&mut self, value: &str) {
+        for piece in value.split_inclusive(['\\', '"', '\n']) {
+            let (plain, escaped) = match piece.as_bytes().last() {
+                Some(b'\\') => (&piece[..piece.len() - 1], "\\\\"),
+                Some(b'"') => (&piece[..piece.len() - 1], "\\\""),
+                Some(b'\n') => (&piece[..piece.len() - 1], "\\n"),
+                _ => (piece, ""),
+            };
+            self.text.push_str(plain);
+            self.text.push_str(escaped);
+        }
     }
 
     /// The whole text.
@@ -67,23 +93,6 @@ impl Exposition {
             Dialect::OpenMetrics => self.text + "# EOF\n",
             Dialect::Prometheus => self.text,
         }
-    }
-}
-
-/// A label's value, escaped.
-struct Label<'a>(&'a str);
-
-impl Display for Label<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '\\' => f.write_str("\\\\")?,
-                '"' => f.write_str("\\\"")?,
-                '\n' => f.write_str("\\n")?,
-                c => f.write_char(c)?,
-            }
-        }
-        Ok(())
     }
 }
 

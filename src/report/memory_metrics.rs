@@ -116,13 +116,15 @@ fn metrics() -> [Metric; 8] {
     ]
 }
 
-/// The exposition of these readings, each with the container's name and the pod it belongs to.
+/// The exposition of these readings, each with the container's name and the pod it belongs to. An older text gives its
+/// memory.
 #[must_use]
-pub fn exposition(dialect: Dialect, readings: &[(String, Reading)], pods: &Pods) -> String {
-    let mut text = Exposition::new(dialect);
+pub fn exposition(dialect: Dialect, readings: &[(String, Reading)], pods: &Pods, older: String) -> String {
+    let mut text = Exposition::reusing(dialect, older);
     text.family(INFO);
+    let none = Pod::default();
     for (id, _) in readings {
-        let pod = pods.get(id).cloned().unwrap_or_default();
+        let pod = pods.get(id).unwrap_or(&none);
         let labels = [
             ("container", id.as_str()),
             ("namespace", &pod.namespace),
@@ -159,6 +161,7 @@ mod tests {
             Dialect::OpenMetrics,
             &[("web".into(), full), ("free".into(), unlimited)],
             &Pods::new(),
+            "what was before".into(),
         );
         assert!(
             text.contains("# TYPE rt_memory_usage_bytes gauge\n# UNIT rt_memory_usage_bytes bytes\n# HELP ")
@@ -183,7 +186,7 @@ mod tests {
             pressure_scope: Some(PressureScope::Host),
             ..reading()
         };
-        let text = exposition(Dialect::OpenMetrics, &[("web".into(), above)], &Pods::new());
+        let text = exposition(Dialect::OpenMetrics, &[("web".into(), above)], &Pods::new(), String::new());
         assert!(text.contains("rt_memory_limit_bytes{container=\"web\",limiter=\"/pod\"}"), "{text}");
         assert!(!text.contains("seconds_total{"), "{text}");
     }
@@ -204,7 +207,7 @@ mod tests {
         ] {
             let pods = Pods::from([("c0ffee".to_owned(), Pod::of(&annotations(names)))]);
             let readings = [("c0ffee".to_owned(), reading()), ("web".to_owned(), reading())];
-            let text = exposition(Dialect::Prometheus, &readings, &pods);
+            let text = exposition(Dialect::Prometheus, &readings, &pods, String::new());
             let info = "rt_container_info{container=\"c0ffee\",namespace=\"shop\",pod=\"cart-0\",name=\"cart\"} 1\n\
                         rt_container_info{container=\"web\"} 1\n";
             assert!(text.contains(info), "{text}");

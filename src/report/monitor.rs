@@ -11,8 +11,16 @@ use crate::units::Mib;
 
 /// The reading as one line, without an end.
 pub fn line(reading: &Reading) -> String {
+    let mut text = String::new();
+    put_line(&mut text, reading);
+    text
+}
+
+/// As [`line`], at the end of `text`.
+pub fn put_line(text: &mut String, reading: &Reading) {
     let at = std::time::Duration::from_micros(reading.at_us).as_secs_f64();
-    let mut text = format!("{at:>8.3} s  {:>10} {}", Mib(reading.usage_bytes).to_string(), limit(reading));
+    let _ = write!(text, "{at:>8.3} s  {:>10} ", Mib(reading.usage_bytes).to_string());
+    put_limit(text, reading);
     let _ = write!(text, "  working set {}", Mib(reading.working_set_bytes));
     if let Some(peak) = reading.peak_bytes {
         let _ = write!(text, "  peak {}", Mib(peak));
@@ -20,7 +28,8 @@ pub fn line(reading: &Reading) -> String {
     if reading.swap_bytes > 0 {
         let _ = write!(text, "  swap {}", Mib(reading.swap_bytes));
     }
-    let _ = write!(text, "  {}", rate(reading.bytes_per_second.unwrap_or(0)));
+    let change = reading.bytes_per_second.unwrap_or(0);
+    let _ = write!(text, "  {}{}/s", sign(change), Mib(change.unsigned_abs()));
     let _ = write!(text, "  OOM kills {}", reading.oom_kills);
     if reading.new_oom_kills > 0 {
         let _ = write!(text, " (+{})", reading.new_oom_kills);
@@ -29,23 +38,28 @@ pub fn line(reading: &Reading) -> String {
         let whose = if scope == PressureScope::Host { " (host)" } else { "" };
         let _ = write!(text, "  pressure {:.1} %{whose}", pressure.some_avg10);
     }
-    text
 }
 
-fn limit(reading: &Reading) -> String {
+fn put_limit(text: &mut String, reading: &Reading) {
     let Some(limit) = reading.limit_bytes else {
-        return format!("unlimited (the host has {})", Mib(reading.host_total_bytes));
+        let _ = write!(text, "unlimited (the host has {})", Mib(reading.host_total_bytes));
+        return;
     };
-    let percent = reading.percent.map_or_else(String::new, |percent| format!("  {percent:>5.1} %"));
-    match &reading.limiter {
-        None => format!("of {}{percent}", Mib(limit)),
-        Some(name) => format!("of {} (limit of {name}){percent}", Mib(limit)),
+    let _ = write!(text, "of {}", Mib(limit));
+    if let Some(name) = &reading.limiter {
+        let _ = write!(text, " (limit of {name})");
+    }
+    if let Some(percent) = reading.percent {
+        let _ = write!(text, "  {percent:>5.1} %");
     }
 }
 
 pub(super) fn rate(bytes_per_second: i64) -> String {
-    let sign = if bytes_per_second < 0 { '-' } else { '+' };
-    format!("{sign}{}/s", Mib(bytes_per_second.unsigned_abs()))
+    format!("{}{}/s", sign(bytes_per_second), Mib(bytes_per_second.unsigned_abs()))
+}
+
+fn sign(number: i64) -> char {
+    if number < 0 { '-' } else { '+' }
 }
 
 /// The reading as a line of a live view, with its trend.
@@ -54,18 +68,18 @@ pub fn live(reading: &Reading, trend: &Trend) -> String {
     format!("{}  {}", trend.bars(reading.limit_bytes), line(reading).trim_start())
 }
 
-/// The reading of a container as JSON.
+/// Puts the reading of a container as JSON at the end of `text`.
 ///
 /// # Errors
 /// Never: a reading can always be written.
-pub fn json(id: &str, reading: &Reading) -> serde_json::Result<String> {
+pub fn put_json(text: &mut Vec<u8>, id: &str, reading: &Reading) -> serde_json::Result<()> {
     #[derive(Serialize)]
     struct Named<'a> {
         id: &'a str,
         #[serde(flatten)]
         reading: &'a Reading,
     }
-    serde_json::to_string(&Named { id, reading })
+    serde_json::to_writer(text, &Named { id, reading })
 }
 
 /// Lines drawn over so many that were drawn before, each cut to the columns of the terminal.
@@ -141,7 +155,9 @@ pub(crate) mod tests {
 
     #[test]
     fn json_has_the_name_and_the_numbers_side_by_side() {
-        let value: serde_json::Value = serde_json::from_str(&json("web", &reading()).unwrap()).unwrap();
+        let mut text = Vec::new();
+        put_json(&mut text, "web", &reading()).unwrap();
+        let value: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert_eq!((&value["id"], &value["usage_bytes"]), (&"web".into(), &(32 * MIB).into()));
     }
 }

@@ -2,6 +2,7 @@
 //! Nothing outside this module and `commands` knows how a container is made.
 
 pub mod bundle;
+mod census;
 pub mod cgroups;
 mod container;
 pub mod create;
@@ -38,6 +39,7 @@ mod terminal;
 pub mod userdb;
 mod validate;
 
+pub use census::{Census, Living};
 pub use container::Container;
 pub use error::RuntimeError;
 pub use launch::{Launched, SocketError, connect};

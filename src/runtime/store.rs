@@ -234,18 +234,24 @@ impl Store {
     /// The root was given and cannot be read.
     pub fn names(&self) -> Result<Vec<String>> {
         let name =
-            |dir: PathBuf| dir.file_name()?.to_str().filter(|id| check_id(id).is_ok()).map(str::to_owned);
-        Ok(self.folders()?.into_iter().filter_map(name).collect())
+            |entry: fs::DirEntry| entry.file_name().into_string().ok().filter(|id| check_id(id).is_ok());
+        let mut names: Vec<String> = self.entries()?.filter_map(name).collect();
+        names.sort_unstable();
+        Ok(names)
     }
 
     fn folders(&self) -> Result<Vec<PathBuf>> {
-        let entries = match fs::read_dir(&self.root) {
-            Err(error) if error.kind() == ErrorKind::NotFound && !self.explicit => return Ok(Vec::new()),
-            entries => entries.map_err(RuntimeError::file("open", &self.root))?,
-        };
-        let mut dirs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+        let mut dirs: Vec<PathBuf> = self.entries()?.map(|entry| entry.path()).collect();
         dirs.sort_unstable();
         Ok(dirs)
+    }
+
+    fn entries(&self) -> Result<impl Iterator<Item = fs::DirEntry>> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.explicit => None,
+            entries => Some(entries.map_err(RuntimeError::file("open", &self.root))?),
+        };
+        Ok(entries.into_iter().flatten().flatten())
     }
 
     fn folder(&self, id: &str) -> Result<PathBuf> {
