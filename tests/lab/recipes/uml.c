@@ -13,10 +13,29 @@
 
 typedef long (*ptrace_function)(enum __ptrace_request, ...);
 
+static ptrace_function original;
+/* All registers: what a process has that uses none of the unknown ones, once that is known. */
+static char registers[64 << 10];
+static size_t size;
+
+static long set_all(pid_t pid, void *address, const struct iovec *given)
+{
+	struct iovec whole = { registers, sizeof(registers) };
+
+	if (!size) {
+		if (original(PTRACE_GETREGSET, pid, address, &whole) == -1 || whole.iov_len < given->iov_len) {
+			errno = EFAULT;
+			return -1;
+		}
+		size = whole.iov_len;
+	}
+	memcpy(registers, given->iov_base, given->iov_len);
+	whole.iov_len = size;
+	return original(PTRACE_SETREGSET, pid, address, &whole);
+}
+
 long ptrace(enum __ptrace_request request, ...)
 {
-	static ptrace_function original;
-	static char registers[64 << 10];
 	va_list arguments;
 
 	va_start(arguments, request);
@@ -27,15 +46,10 @@ long ptrace(enum __ptrace_request request, ...)
 	if (!original)
 		original = (ptrace_function)dlsym(RTLD_NEXT, "ptrace");
 
+	int is_set = request == PTRACE_SETREGSET && (long)address == NT_X86_XSTATE;
+	/* It is done on each way back to a process, so not in vain first. */
+	if (is_set && size)
+		return set_all(pid, address, data);
 	long result = original(request, pid, address, data);
-	if (result != -1 || errno != EFAULT || request != PTRACE_SETREGSET || (long)address != NT_X86_XSTATE)
-		return result;
-	const struct iovec *given = data;
-	struct iovec whole = { registers, sizeof(registers) };
-	if (original(PTRACE_GETREGSET, pid, address, &whole) == -1 || whole.iov_len < given->iov_len) {
-		errno = EFAULT;
-		return -1;
-	}
-	memcpy(registers, given->iov_base, given->iov_len);
-	return original(request, pid, address, &whole);
+	return result == -1 && errno == EFAULT && is_set ? set_all(pid, address, data) : result;
 }
