@@ -7,7 +7,10 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches};
 
 use super::normalise::{Normalised, normalise};
-use super::{Cli, Command, ContainerArgs, CreateArgs, DeleteArgs, ExecArgs, Global, KillArgs, RunArgs, help};
+use super::{
+    Cli, Command, ContainerArgs, CreateArgs, DeleteArgs, ExecArgs, Global, KillArgs, ListArgs, PsArgs,
+    RunArgs, UpdateArgs, help,
+};
 use crate::exit::ExitStatus;
 
 /// Why no command is run.
@@ -73,6 +76,11 @@ fn types_for(words: &[OsString]) -> clap::Command {
             "state" => ("state", ContainerArgs::augment_args),
             "kill" => ("kill", KillArgs::augment_args),
             "delete" => ("delete", DeleteArgs::augment_args),
+            "list" => ("list", ListArgs::augment_args),
+            "ps" => ("ps", PsArgs::augment_args),
+            "pause" => ("pause", ContainerArgs::augment_args),
+            "resume" => ("resume", ContainerArgs::augment_args),
+            "update" => ("update", UpdateArgs::augment_args),
             _ => return None,
         };
         Some(hot)

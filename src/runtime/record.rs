@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
-use super::cgroups::Cgroup;
+use super::cgroups::{Cgroup, Glimpse};
 use super::error::{Result, RuntimeError};
 use super::intel_rdt::RdtGroup;
 use super::status::ProcessId;
@@ -119,7 +119,8 @@ impl Record {
         })
     }
 
-    /// As [`Self::read`], without the limits asked for and what a later rt added: for showing many. Not to be written.
+    /// As [`Self::read`], for showing many: of the cgroup there is what tells whether it is frozen, and the limits asked
+    /// for and what a later rt added are left out. Not to be written.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -166,9 +167,8 @@ impl Record {
 /// What is shown of a container.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Shown {
+struct Shown<'a> {
     format: u32,
-    rt_version: String,
     id: String,
     oci_version: String,
     bundle: PathBuf,
@@ -180,12 +180,14 @@ struct Shown {
     ready: bool,
     #[serde(default)]
     init: Option<ProcessId>,
-    cgroup: Cgroup,
+    #[serde(borrow)]
+    cgroup: Glimpse<'a>,
 }
 
-impl From<Shown> for Record {
-    fn from(shown: Shown) -> Self {
-        let Shown { format, rt_version, id, bundle, init, cgroup, .. } = shown;
+impl From<Shown<'_>> for Record {
+    fn from(shown: Shown<'_>) -> Self {
+        let Shown { format, id, bundle, init, .. } = shown;
+        let (rt_version, cgroup) = (String::new(), shown.cgroup.into());
         Self {
             oci_version: shown.oci_version,
             rootfs: shown.rootfs,
@@ -248,9 +250,9 @@ fn text_in(dir: &Path) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// A file that is usually smaller than 8 KiB, in three system calls then: fs::read asks for its size and its end too.
+/// A file that is usually smaller than 4 KiB, in three system calls then: fs::read asks for its size and its end too.
 fn read_small(path: &Path) -> io::Result<Vec<u8>> {
-    const USUAL: usize = 8 << 10;
+    const USUAL: usize = 4096;
     let mut file = File::open(path)?;
     let mut text = vec![0; USUAL];
     let length = file.read(&mut text)?;
