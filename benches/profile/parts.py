@@ -37,7 +37,7 @@ PARTS = [CPUID_PART, START_PART, CODE, "page faults", *FAMILIES, ENTERING, *dict
 def fold(frames):
     """(part, frame, …) of one sample. Of user code the innermost frame alone is known: there are no frame pointers."""
     names = [re.match(r"\s*[0-9a-f]+ (.*) \((.*)\)$", frame) for frame in frames]
-    names = [(tidy(name[1]), "kernel" in name[2]) for name in names if name]
+    names = [(tidy(name[1]), name[2].startswith("[kernel")) for name in names if name]
     kernel = [name for name, inside in names if inside][::-1]
     if not kernel:
         name = names[0][0] if names else "[unknown]"

@@ -5,10 +5,13 @@ import re
 import select
 import subprocess
 import sys
+import time
 
 from parts import LATER, fold
 
 HERTZ = 9999
+
+
 class Recorder:
     """perf, on all processors: attached to processes it would let go of them before their memory is freed."""
 
@@ -21,7 +24,7 @@ class Recorder:
         self.control, self.told = os.open(control, os.O_RDWR), os.open(told, os.O_RDWR)
         # perf ends with us, however we end.
         command = ["setpriv", "--pdeathsig", "INT", "perf", "record", "-q", "-a", "-e", "cpu-clock:I", "-F", str(HERTZ), "-g", "-D", "-1",
-                   "-o", self.data, "--control", f"fifo:{control},{told}"]
+                   "-k", "CLOCK_MONOTONIC", "-o", self.data, "--control", f"fifo:{control},{told}"]
         self.perf = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         self.tell("enable")
 
@@ -38,21 +41,47 @@ class Recorder:
         os.close(self.control), os.close(self.told)
 
 
+class Roles:
+    """What processes are to us, and when they were: a busy machine uses their ids again."""
+
+    def __init__(self):
+        self.lives = {}
+
+    def add(self, pid, role, begin, end=None):
+        self.lives.setdefault(pid, []).append((begin, end or time.monotonic(), role))
+
+    def at(self, pid, moment):
+        """(begin, end, role), nothing for processes that are not ours."""
+        return next((life for life in self.lives.get(pid, ()) if life[0] <= moment <= life[1]), (0, 0, None))
+
+    def add_children(self, text):
+        """exec's child, which has a child of its own where there is a user namespace, from the forks that perf saw."""
+        for moment, child, parent in re.findall(r"([\d.]+): PERF_RECORD_FORK\((\d+):\d+\):\((\d+):", text):
+            _, end, role = self.at(int(parent), float(moment))
+            if role in ("exec", "child of exec"):
+                self.add(int(child), "child of exec", float(moment), end)
+
+
 def record(setting, rounds, execs):
-    """Records lives or execs of the bundle with seccomp and limits: the recording, and pid → what the process is."""
-    roles = {}
+    """Records lives or execs of the bundle with seccomp and limits: the recording, and the roles of processes."""
+    roles = Roles()
     # exec is called in it; lives find filters that are kept and warm caches.
     id, _, init = setting.create("full sleeping", "held")
     setting.command("start", id)
     recorder = Recorder(setting.folder)
     for number in range(rounds):
+        begin = time.monotonic()
         if execs:
-            roles[setting.command("exec", id, "true")] = "exec"
+            roles.add(setting.command("exec", id, "true"), "exec", begin)
             continue
         life, create, own = setting.create("full", f"life-{number}")
-        roles |= {create: "create", own: "init", setting.command("start", life): "start"}
+        roles.add(create, "create", begin)
+        released = time.monotonic()
+        roles.add(setting.command("start", life), "start", released)
         os.waitpid(own, 0)
-        roles[setting.command("delete", life)] = "delete"
+        roles.add(own, "init", begin)
+        ended = time.monotonic()
+        roles.add(setting.command("delete", life), "delete", ended)
     recorder.stop()
     setting.command("delete", "--force", id)
     os.waitpid(init, 0)
@@ -63,29 +92,25 @@ def stacks(data, roles, rt, folder):
     """Counts by folded stack: (role, part, frame, …), outermost first."""
     symbols = view_of_symbols(rt, folder)
     command = ["perf", "script", "-i", data, "--symfs", symbols, "--kallsyms", "/proc/kallsyms", "--show-task-events",
-               "-F", "comm,pid,ip,sym,dso"]
+               "-F", "comm,pid,time,ip,sym,dso"]
     text = subprocess.run(command, capture_output=True, check=True).stdout.decode(errors="replace")
-    parents = {int(child): int(parent) for child, parent in re.findall(r"PERF_RECORD_FORK\((\d+):\d+\):\((\d+):", text)}
-    text = re.sub(r".*PERF_RECORD_.*\n", "", text)
-    # exec's child has a child of its own where there is a user namespace.
-    roles = roles | {pid: "child of exec" for pid in parents if "exec" in (roles.get(parents[pid]), roles.get(parents.get(parents[pid])))}
+    roles.add_children(text)
     counts = {}
-    for sample in text.split("\n\n"):
+    for sample in re.sub(r".*PERF_RECORD_.*\n", "", text).split("\n\n"):
         head, *frames = [line for line in sample.splitlines() if line.strip()] or [""]
         # A process may have spaces in its name.
-        found = re.match(r"\s*(.+?)\s+(\d+)\s*$", head)
-        role = found and role_of(found[1], int(found[2]), roles, frames)
+        found = re.match(r"\s*(.+?)\s+(\d+)\s+([\d.]+):", head)
+        role = found and role_of(found[1], roles.at(int(found[2]), float(found[3]))[2], frames)
         if role:
             stack = (role, *fold(frames))
             counts[stack] = counts.get(stack, 0) + 1
     return counts
 
 
-def role_of(comm, pid, roles, frames):
-    """What a process is to us; None for others of the machine, and for this program before it has executed rt."""
+def role_of(comm, role, frames):
+    """What a sample is of; None for other processes of the machine, and for this program before it has executed rt."""
     if comm.startswith("kworker"):
         return "kernel" if any(work in frame for frame in frames for work in LATER) else None
-    role = roles.get(pid)
     if comm.startswith("python") and not any("_execve" in frame for frame in frames):
         return None
     # Its name is the program's once it has executed it.
