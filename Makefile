@@ -20,7 +20,7 @@ export RT_BENCH_CACHE ?= $(HOME)/.cache/rt-bench
 SUDO        = $(if $(filter 0,$(shell id -u)),,sudo -E)
 RUNNER      = $(if $(SUDO),env CARGO_TARGET_$(shell echo $(TARGET) | tr 'a-z-' 'A-Z_')_RUNNER="$(SUDO)")
 
-.PHONY: help deps build verify test test-all test-unit matrix matrix-table lab lab-clean endurance bench lint install uninstall deb test-packages test-deploy instructions scale clean
+.PHONY: help deps build verify test test-all test-unit matrix matrix-table lab lab-clean endurance bench lint install uninstall deb test-packages test-deploy instructions scale profile clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-13s %s\n", $$1, $$2 }'
@@ -110,6 +110,11 @@ instructions: build ## instructions that commands take, against tests/instructio
 
 scale: build ## 1,000 containers on this machine: what they cost; rewrites the table in docs/scale.md
 	$(SUDO) benches/scale $(SCALE_ARGS)
+
+profile: deps ## where commands' time goes: system calls by phase, flame graphs, processor time by part; rewrites its part of docs/performance.md
+	@scripts/deps profile
+	cargo build --profile profiling $(CARGO_FLAGS)
+	$(SUDO) env RT_BIN=$(CURDIR)/target/$(TARGET)/profiling/rt benches/profile/run $(PROFILE_ARGS)
 
 clean: ## remove what was built
 	rm -rf target
