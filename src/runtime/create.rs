@@ -101,7 +101,7 @@ pub fn create(store: &Store, source: Source, request: &CreateRequest<'_>) -> Res
         validate_made(&mut container, &spec, request, rootless)?;
     }
     proofs::arrange(&mut spec, &proofs, store.root());
-    let filter = match limit(store, &mut container, &spec, request.on_denied) {
+    let filter = match limit(store, &mut container, &mut spec, request.on_denied) {
         Ok(filter) => filter,
         Err(error) => {
             // Nothing runs, and the cgroup may be somebody else's.
@@ -143,8 +143,8 @@ enum Origin<'a> {
 /// # Errors
 /// The name is taken, the root file system is missing, or the folder cannot be written to; nothing is left.
 pub fn prepare(store: &Store, id: &str, spec: Spec, bundle: &Path) -> Result<Prepared> {
-    let prepared = record(store, id, spec, &Origin::Bundle(bundle), false)?;
-    let Prepared { container, spec } = &prepared;
+    let mut prepared = record(store, id, spec, &Origin::Bundle(bundle), false)?;
+    let Prepared { container, spec } = &mut prepared;
     let saved = compile_filter(store, spec)
         .and_then(|filter| save_for_exec(container.directory(), spec, filter.as_ref()));
     if let Err(error) = saved {
@@ -272,7 +272,7 @@ fn record_of(
 fn limit(
     store: &Store,
     container: &mut Container,
-    spec: &Spec,
+    spec: &mut Spec,
     on_denied: OnDenied,
 ) -> Result<Option<Filter>> {
     let filter = compile_filter(store, spec)?;
@@ -399,10 +399,14 @@ fn kill_and_reap(launched: &Launched) {
     let _ = nix::sys::wait::waitpid(launched.pid, None);
 }
 
-fn compile_filter(store: &Store, spec: &Spec) -> Result<Option<Filter>> {
-    let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let compile = |profile| seccomp::compile_cached(profile, &store.seccomp_cache());
-    profile.map(compile).transpose().map_err(RuntimeError::start)
+/// Compiles the seccomp profile, and takes it out of the config: the filter stands for it from now on, and an engine's
+/// profile is most of a config that start, exec and delete would read again.
+fn compile_filter(store: &Store, spec: &mut Spec) -> Result<Option<Filter>> {
+    let Some(linux) = spec.linux_mut() else { return Ok(None) };
+    let Some(profile) = linux.seccomp() else { return Ok(None) };
+    let filter = seccomp::compile_cached(profile, &store.seccomp_cache()).map_err(RuntimeError::start)?;
+    linux.set_seccomp(None);
+    Ok(Some(filter))
 }
 
 /// The config and the filter for exec, which must not depend on a bundle that may change.
