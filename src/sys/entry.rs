@@ -209,7 +209,7 @@ unsafe fn call(number: libc::c_long, [a, b, c, d, e]: [isize; 5]) -> isize {
     let result: isize;
     // SAFETY: the kernel changes rax, rcx and r11, and memory as the call has it.
     unsafe {
-        asm!("syscall", inlateout("rax") number as isize => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d,
+        asm!("syscall", inlateout("rax") number => result, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d,
             in("r8") e, lateout("rcx") _, lateout("r11") _, options(nostack));
     }
     result
