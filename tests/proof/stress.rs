@@ -108,18 +108,15 @@ fn workers_that_somebody_kills_are_told_from_those_of_the_limit() {
     let init = cgroup.sleeper();
     let request = request(&cgroup, init, 40, Duration::from_secs(1));
     let attack = || {
-        let mut killed = 0;
-        let outcome = stressed(&request, &mut |_| {
+        stressed(&request, &mut |_| {
             for pid in cgroup.processes().into_iter().filter(|pid| *pid != init.as_raw()) {
-                killed += usize::from(kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok());
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
-        });
-        (killed, outcome)
+        })
     };
-    // A busy machine may give this process no turn in the second.
-    let attacks = std::iter::repeat_with(attack).take(5);
-    let (_, outcome) =
-        attacks.into_iter().find(|(killed, _)| *killed >= 4).expect("a second with workers in it");
+    // A busy machine may give this process no turn before the second is over: then nobody is killed in it.
+    let mut attacks = std::iter::repeat_with(attack).take(5);
+    let outcome = attacks.find(|outcome| outcome.decision.verdict != StressVerdict::Held).expect("a kill");
     assert_eq!(outcome.decision.verdict, StressVerdict::KilledExternally, "{:?}", outcome.decision);
     let kills = summary(&outcome).kills;
     assert!(kills.external >= 4 && kills.limit == 0, "{kills:?}");
