@@ -9,7 +9,7 @@ case ${RT_GUEST:-host} in host) ;; *) export BATS_TEST_RETRIES=2 ;; esac
 # Fills memory past any small limit: /dev/shm is a tmpfs, and counts.
 FILL='exec dd if=/dev/zero of=/dev/shm/fill bs=1M count=60'
 # systemd takes a scope away with its last process, before an engine has read its events (with runc too): here the shell outlives the kill.
-FILL_AND_OUTLIVE='dd if=/dev/zero of=/dev/null bs=60M count=1; status=$?; sleep 3; exit $status'
+FILL_AND_OUTLIVE='dd if=/dev/zero of=/dev/null bs=60M count=1; status=$?; sleep 6; exit $status'
 
 engine_setup() { # NAME VERSION: the folder of this file's engine, once
 	echo "# engine $1 $2" >&3
