@@ -5,9 +5,10 @@
 //! run from a view of the binary in which nothing can be written: an unattached overlay mount that has
 //! lower layers only (a read-only bind mount would not do: a container with CAP_SYS_ADMIN can clone it
 //! and clear the flag). Where overlayfs cannot be had (no privilege, an old kernel) a sealed copy in
-//! memory serves. It costs about 0.8 ms (`make bench` measures it); the other commands do not pay it.
+//! memory serves. The other commands do not pay for it; `make bench` measures what it costs.
 //!
-//! rt re-executes itself from that view.
+//! rt re-executes itself from that view, by [`crate::sys`]'s entry before the C library starts; here is what that one leaves
+//! to be done: no x86_64, `--debug`, and whatever is unusual.
 
 use std::ffi::CString;
 use std::fs::File;

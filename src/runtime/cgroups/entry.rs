@@ -4,14 +4,16 @@
 //! and where a process is born in a cgroup of v2 (clone3, Linux 5.7). What is not entered so is entered by
 //! [`Cgroup::join`] in the old way, which also has the words for what goes wrong.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
-use super::{Cgroup, SubCgroups};
+use super::{Cgroup, Hierarchy, SubCgroups};
 
 /// The hierarchies that a process has entered by itself, a bit each in the order of the plan.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,7 +51,7 @@ impl Cgroup {
     /// The folder of v2 for processes that `sub` names; `None` where there is none (yet).
     #[must_use]
     pub fn cradle(&self, sub: &SubCgroups) -> Option<Cradle> {
-        let targets = sub.targets(self).ok().filter(|_| self.is_made())?;
+        let targets = self.entrances(sub)?;
         let (index, dir) = targets
             .iter()
             .enumerate()
@@ -62,17 +64,16 @@ impl Cgroup {
     /// Opens the files by which the calling process, or a child of it, can enter.
     #[must_use]
     pub fn doors(&self, sub: &SubCgroups) -> Doors {
-        let Some(targets) = sub.targets(self).ok().filter(|_| self.is_made()) else {
-            return Doors::default();
-        };
+        let Some(targets) = self.entrances(sub) else { return Doors::default() };
         let v1 = targets.iter().enumerate().filter(|(_, (hierarchy, _))| !hierarchy.is_cgroup2());
-        let open = |dir: &std::path::Path| File::options().write(true).open(dir.join("tasks"));
+        let open = |dir: &Path| File::options().write(true).open(dir.join("tasks"));
         Doors(v1.filter_map(|(index, (_, dir))| Some((index, open(dir).ok()?))).collect())
     }
 
-    /// systemd makes the cgroup of a unit with its first process.
-    fn is_made(&self) -> bool {
-        self.unit.is_none() || self.pending.is_none()
+    /// The directory of each hierarchy; `None` where systemd is still to make the unit, with its first process, and where
+    /// `sub` is wrong, which [`Cgroup::join_sub`] has the words for.
+    fn entrances<'a>(&'a self, sub: &SubCgroups) -> Option<Vec<(&'a Hierarchy, Cow<'a, Path>)>> {
+        sub.targets(self).ok().filter(|_| self.pending.is_none())
     }
 }
 
