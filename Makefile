@@ -20,7 +20,7 @@ export RT_BENCH_CACHE ?= $(HOME)/.cache/rt-bench
 SUDO        = $(if $(filter 0,$(shell id -u)),,sudo -E)
 RUNNER      = $(if $(SUDO),env CARGO_TARGET_$(shell echo $(TARGET) | tr 'a-z-' 'A-Z_')_RUNNER="$(SUDO)")
 
-.PHONY: help deps build verify test test-all test-unit matrix matrix-table lab lab-clean endurance bench lint install uninstall deb test-packages test-deploy instructions scale profile clean
+.PHONY: help deps build verify test test-all test-unit matrix matrix-table lab lab-clean endurance bench lint install uninstall deb test-packages test-deploy instructions scale profile order clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-13s %s\n", $$1, $$2 }'
@@ -115,6 +115,11 @@ profile: deps ## where commands' time goes: system calls by phase, flame graphs,
 	@scripts/deps profile
 	cargo build --profile profiling $(CARGO_FLAGS)
 	$(SUDO) env RT_BIN=$(CURDIR)/target/$(TARGET)/profiling/rt benches/profile/run $(PROFILE_ARGS)
+
+order: deps ## which functions commands call, and so in which order they lie in the binary; rewrites src/order.ld
+	@scripts/deps profile
+	cargo rustc --release --bin rt $(CARGO_FLAGS) -- -C strip=none -C link-arg=-Wl,-Map=$(CURDIR)/target/order.map
+	$(SUDO) env RT_BIN=$(CURDIR)/target/$(TARGET)/release/rt RT_MAP=$(CURDIR)/target/order.map benches/profile/order
 
 clean: ## remove what was built
 	rm -rf target

@@ -1,18 +1,26 @@
-//! Tells the program which commit it was built from: `RT_COMMIT` if a packager sets it, else what git says,
-//! else nothing.
+//! Tells the linker where the program begins and in which order its functions lie, and the program which commit it was
+//! built from: `RT_COMMIT` if a packager sets it, else what git says, else nothing.
 
 use std::path::Path;
 use std::process::Command;
 
+/// The linker's script that has functions used together side by side; `make order` writes it.
+const ORDER: &str = "src/order.ld";
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=RT_COMMIT");
-    // src/sys/entry.rs: `-u` has it linked though nothing calls it.
-    if std::env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|architecture| architecture == "x86_64") {
+    println!("cargo::rerun-if-changed={ORDER}");
+    let is = |variable, value| std::env::var(variable).is_ok_and(|found: String| found == value);
+    let release = is("PROFILE", "release");
+    if is("CARGO_CFG_TARGET_ARCH", "x86_64") {
+        // src/sys/entry.rs: `-u` has it linked though nothing calls it.
         println!("cargo::rustc-link-arg-bin=rt=-Wl,-e,rt_entry,-u,rt_entry");
+        if release && let Ok(source) = std::env::var("CARGO_MANIFEST_DIR") {
+            println!("cargo::rustc-link-arg-bin=rt=-Wl,-T,{source}/{ORDER}");
+        }
     }
     // A debug build would be compiled anew after every commit.
-    let release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
     let commit = std::env::var("RT_COMMIT").ok().or_else(|| if release { from_git() } else { None });
     if let Some(commit) = commit.filter(|commit| !commit.is_empty()) {
         println!("cargo::rustc-env=RT_COMMIT={commit}");

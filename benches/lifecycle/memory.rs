@@ -29,7 +29,7 @@ const COMMANDS: [&[&str]; 10] = [
     &["start", "ID"],
     &["state", "ID"],
     &["list"],
-    &["ps", "ID"],
+    &["ps", "--format", "json", "ID"],
     &["exec", "ID", "true"],
     &["pause", "ID"],
     &["resume", "ID"],

@@ -10,6 +10,7 @@ use crate::runtime::criu::{CriuError, Subject, cgroup_binds, dump};
 use crate::runtime::{Status, Store};
 
 /// Saves the container into the folder of `--image-path`.
+#[inline(never)]
 pub fn run(global: &Global, args: &CheckpointArgs) -> anyhow::Result<ExitStatus> {
     warn_without_root();
     let mut container = Store::open(global)?.load_locked(&args.container_id)?;

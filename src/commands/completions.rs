@@ -6,6 +6,7 @@ use crate::cli::{Cli, CompletionsArgs, Global};
 use crate::exit::ExitStatus;
 
 /// Prints the script for the asked shell.
+#[inline(never)]
 pub fn run(_: &Global, args: &CompletionsArgs) -> anyhow::Result<ExitStatus> {
     super::print(&script(args.shell))?;
     Ok(ExitStatus::SUCCESS)

@@ -5,6 +5,7 @@ use crate::cli::{CreateArgs, Global};
 use crate::exit::ExitStatus;
 
 /// Makes the container and leaves it.
+#[inline(never)]
 pub fn run(global: &Global, args: &CreateArgs) -> anyhow::Result<ExitStatus> {
     make(global, args, true, false)?;
     Ok(ExitStatus::SUCCESS)

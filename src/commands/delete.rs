@@ -6,6 +6,7 @@ use crate::receipt::End;
 use crate::runtime::{Container, Store, delete};
 
 /// Deletes the container.
+#[inline(never)]
 pub fn run(global: &Global, args: &DeleteArgs) -> anyhow::Result<ExitStatus> {
     delete::delete(&Store::open(global)?, &args.container_id, args.force)?;
     Ok(ExitStatus::SUCCESS)

@@ -25,6 +25,7 @@ struct Event<'a> {
 }
 
 /// Prints events until the container's cgroup is gone, or one event with `--stats`.
+#[inline(never)]
 pub fn run(global: &Global, args: &EventsArgs) -> anyhow::Result<ExitStatus> {
     ensure!(!args.interval.is_zero(), "duration interval must be greater than 0");
     let container = Store::open(global)?.load(&args.container_id)?;

@@ -17,6 +17,7 @@ use crate::runtime::process::descriptors::Passed;
 use crate::runtime::{Container, Store, bundle, connect, seal, userdb};
 
 /// Runs the process; in the foreground the exit code is its own.
+#[inline(never)]
 pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<ExitStatus> {
     let passed = Passed::from_caller(args.preserve_fds)?;
     let store = Store::open(global)?;

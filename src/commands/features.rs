@@ -22,6 +22,7 @@ const COMPATIBLE_WITH: &str = "1.4.3";
 const POTENTIALLY_UNSAFE: [&str; 3] = ["bundle", "org.systemd.property.", "org.criu.config"];
 
 /// Prints the document.
+#[inline(never)]
 pub fn run(_: &Global) -> anyhow::Result<ExitStatus> {
     let mut text = Vec::new();
     let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");

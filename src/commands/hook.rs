@@ -29,6 +29,7 @@ const LEAST: Duration = Duration::from_millis(1);
 const STRESSING: [Strategy; 3] = [Strategy::Sequential, Strategy::Pattern, Strategy::Random];
 
 /// Makes the proof. An error is a mistake in how the hook is used; a proof that fails is judged by the policy.
+#[inline(never)]
 pub fn run(global: &Global, args: &HookArgs) -> anyhow::Result<ExitStatus> {
     let call = Call::read(global, args)?;
     let found = call.make().unwrap_or_else(|error| Found {

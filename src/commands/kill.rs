@@ -10,6 +10,7 @@ use crate::exit::ExitStatus;
 use crate::runtime::{RuntimeError, Store, kill};
 
 /// Sends the signal.
+#[inline(never)]
 pub fn run(global: &Global, args: &KillArgs) -> anyhow::Result<ExitStatus> {
     let signal = parse(&args.signal)?;
     let container = Store::open(global)?.load(&args.container_id)?;

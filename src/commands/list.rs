@@ -6,6 +6,7 @@ use crate::exit::ExitStatus;
 use crate::runtime::{Container, Status, Store};
 
 /// Prints a table, a JSON array, or the names alone.
+#[inline(never)]
 pub fn run(global: &Global, args: &ListArgs) -> anyhow::Result<ExitStatus> {
     let containers = Store::open(global)?.list()?;
     let text = if args.quiet {

@@ -13,6 +13,7 @@ use crate::exit::ExitStatus;
 const SECTION: &str = "8";
 
 /// Writes `rt.8`, `rt-create.8`, …
+#[inline(never)]
 pub fn run(_: &Global, args: &ManArgs) -> anyhow::Result<ExitStatus> {
     for (name, text) in pages()? {
         let path = args.directory.join(&name);

@@ -77,6 +77,7 @@ pub fn stop(stop: Stop) -> ExitStatus {
     }
 }
 
+/// No command is inlined here: code that only another command needs would lie between this one's, and come into memory with it.
 fn dispatch(cli: &Cli) -> anyhow::Result<ExitStatus> {
     let global = &cli.global;
     match &cli.command {

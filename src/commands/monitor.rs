@@ -30,6 +30,7 @@ const DRAW_EVERY: Duration = Duration::from_millis(100);
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Shows readings until the container ends or the time is up.
+#[inline(never)]
 pub fn run(global: &Global, args: &MonitorArgs) -> anyhow::Result<ExitStatus> {
     let time = match time(args) {
         Ok(time) => time,

@@ -7,6 +7,7 @@ use crate::exit::ExitStatus;
 use crate::runtime::{Status, Store};
 
 /// Freezes a running (or created) container.
+#[inline(never)]
 pub fn run(global: &Global, args: &ContainerArgs) -> anyhow::Result<ExitStatus> {
     let container = Store::open(global)?.load_locked(&args.container_id)?;
     match container.status() {

@@ -11,6 +11,7 @@ use crate::exit::ExitStatus;
 use crate::runtime::{Container, Status, Store};
 
 /// Prints the processes as a table or as a JSON array of pids.
+#[inline(never)]
 pub fn run(global: &Global, args: &PsArgs) -> anyhow::Result<ExitStatus> {
     let container = Store::open(global)?.load(&args.container_id)?;
     let pids = pids(&container)?;

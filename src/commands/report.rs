@@ -21,6 +21,7 @@ use crate::runtime::Store;
 const MAX_BYTES: u64 = 8 * journal::MAX_BYTES;
 
 /// Prints the last proof, or all, or writes them to a file; of one container, or of every one of this root.
+#[inline(never)]
 pub fn run(global: &Global, args: &ReportArgs) -> anyhow::Result<ExitStatus> {
     let document = match &args.subject {
         Some(subject) => of_one(global, args, subject)?,

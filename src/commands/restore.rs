@@ -14,6 +14,7 @@ use crate::runtime::foreground::Foreground;
 use crate::runtime::{Container, Store};
 
 /// Restores the container; without `--detach` waits for it and returns its status.
+#[inline(never)]
 pub fn run(global: &Global, args: &RestoreArgs) -> anyhow::Result<ExitStatus> {
     warn_without_root();
     let bundle = args.bundle.as_deref().unwrap_or(Path::new("."));

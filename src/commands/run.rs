@@ -7,6 +7,7 @@ use crate::runtime::delete::destroy;
 use crate::runtime::start::release;
 
 /// Runs the container; in the foreground the exit code is that of its process.
+#[inline(never)]
 pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<ExitStatus> {
     let Made { mut container, launched, foreground } =
         make(global, &args.create, args.detach, !args.no_subreaper && !args.detach)?;

@@ -19,6 +19,7 @@ use crate::exit::ExitStatus;
 const CONFIG: &str = "config.json";
 
 /// Writes config.json into the bundle; an existing one is left alone.
+#[inline(never)]
 pub fn run(_: &Global, args: &SpecArgs) -> anyhow::Result<ExitStatus> {
     let bundle = args.bundle.as_deref().unwrap_or(Path::new("."));
     let unified = statfs("/sys/fs/cgroup").is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC);

@@ -16,6 +16,7 @@ const PEAK: &str = "rt.memory.peak";
 const OOM_KILLS: &str = "rt.memory.oom-kills";
 
 /// Prints the state.
+#[inline(never)]
 pub fn run(global: &Global, args: &ContainerArgs) -> anyhow::Result<ExitStatus> {
     let container = Store::open(global)?.load(&args.container_id)?;
     super::print(&(serde_json::to_string_pretty(&of(&container))? + "\n"))?;

@@ -18,6 +18,7 @@ const DRAW_EVERY: Duration = Duration::from_millis(100);
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
 /// Stresses, or says why not.
+#[inline(never)]
 pub fn run(global: &Global, args: &StressMemoryArgs) -> anyhow::Result<ExitStatus> {
     let (proving, time) = match read(args) {
         Ok(wanted) => wanted,

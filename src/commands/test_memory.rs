@@ -18,6 +18,7 @@ use crate::sys::terminal::window_size;
 const DRAW_EVERY: Duration = Duration::from_millis(100);
 
 /// Makes the proof, or says why not; the exit code is the worst verdict's.
+#[inline(never)]
 pub fn run(global: &Global, args: &TestMemoryArgs) -> anyhow::Result<ExitStatus> {
     let proving = match read(args) {
         Ok(proving) => proving,

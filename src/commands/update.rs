@@ -12,6 +12,7 @@ use crate::runtime::cgroups::{merge_resources, parse_resources};
 use crate::runtime::{Status, Store};
 
 /// Writes the given limits and remembers them; after a failure the old ones are written again.
+#[inline(never)]
 pub fn run(global: &Global, args: &UpdateArgs) -> anyhow::Result<ExitStatus> {
     let change = match &args.resources {
         Some(path) => read_resources(path)?,

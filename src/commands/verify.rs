@@ -12,6 +12,7 @@ use crate::report::{junit, verify as report, verify_html};
 use crate::verify::{self, Report, Runtime};
 
 /// Goes through the checklist and prints it as it goes; exit 0 only if all hold.
+#[inline(never)]
 pub fn run(_global: &Global, args: &VerifyArgs) -> anyhow::Result<ExitStatus> {
     let runtime = match &args.runtime {
         None => Runtime::own(),

@@ -11,6 +11,7 @@ use crate::report::why::answer;
 use crate::runtime::{Store, receipts};
 
 /// Prints the receipt of a container: of one that is there, as it stands now.
+#[inline(never)]
 pub fn run(global: &Global, args: &WhyArgs) -> anyhow::Result<ExitStatus> {
     let receipt = find(&Store::open(global)?, &args.container)?;
     super::print(&match args.format {
