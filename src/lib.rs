@@ -15,6 +15,7 @@ pub mod proof;
 pub mod receipt;
 pub mod report;
 pub mod runtime;
+mod small_file;
 pub mod sys;
 pub mod systemd;
 pub mod units;

@@ -1,31 +1,22 @@
 //! Small reads of cgroup and proc files, errors always with the path.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::error::CgroupError;
+use crate::small_file;
 
-/// Room for most of them, which say of themselves that they are empty.
+/// Room for what is kept open and read again.
 const USUAL_BYTES: usize = 4096;
 
 /// Room for a number: 20 digits and the end of the line.
 const NUMBER_BYTES: usize = 64;
 
-/// By plain reads: `read_to_string` of a file asks for its size and the place in it first.
 fn whole(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut text = Vec::new();
-    let mut piece = [0; USUAL_BYTES];
-    loop {
-        match file.read(&mut piece) {
-            Ok(0) => return String::from_utf8(text).map_err(|_| io::ErrorKind::InvalidData.into()),
-            Ok(length) => text.extend_from_slice(&piece[..length]),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
+    let bytes = small_file::all(&File::open(path)?)?;
+    String::from_utf8(bytes).map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
 /// The whole text of a small file.

@@ -1,7 +1,6 @@
 //! What `state` and `list` show of a container: runc's fields, in runc's order and layout.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -19,7 +18,7 @@ pub struct ContainerState {
     /// Pid of its init; 0 if it is stopped.
     pub pid: i32,
     /// `created`, `running`, `paused` or `stopped`.
-    pub status: String,
+    pub status: &'static str,
     /// Its bundle, an absolute path.
     pub bundle: String,
     /// Its root file system, an absolute path.
@@ -42,23 +41,26 @@ const GAP: usize = 3;
 /// The table of `list`, titles included.
 #[must_use]
 pub fn table(states: &[ContainerState]) -> String {
-    let mut rows = vec![TITLES.map(str::to_owned)];
-    rows.extend(states.iter().cloned().map(|state| {
-        [state.id, state.pid.to_string(), state.status, state.bundle, state.created, state.owner]
-    }));
+    let pids: Vec<String> = states.iter().map(|state| state.pid.to_string()).collect();
+    let cells = |(state, pid)| -> [&str; TITLES.len()] {
+        let ContainerState { id, status, bundle, created, owner, .. }: &ContainerState = state;
+        let pid: &String = pid;
+        [id, pid, status, bundle, created, owner]
+    };
+    let rows = || std::iter::once(TITLES).chain(states.iter().zip(&pids).map(cells));
     let mut widths = [LEAST_WIDTH; TITLES.len()];
-    for row in &rows {
+    for row in rows() {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count() + GAP);
         }
     }
     let mut text = String::new();
-    for row in rows {
-        let (last, cells) = row.split_last().unwrap_or((&row[0], &[]));
-        for (cell, width) in cells.iter().zip(widths) {
-            let _ = write!(text, "{cell:width$}");
+    for row in rows() {
+        for (n, (cell, width)) in row.into_iter().zip(widths).enumerate() {
+            text.push_str(cell);
+            let blanks = if n + 1 < row.len() { width - cell.chars().count() } else { 0 };
+            text.extend(std::iter::repeat_n(' ', blanks));
         }
-        text.push_str(last);
         text.push('\n');
     }
     text
@@ -112,7 +114,7 @@ mod tests {
             oci_version: "1.3.0".into(),
             id: id.into(),
             pid: 4711,
-            status: "running".into(),
+            status: "running",
             bundle: "/tmp/bundle-with-a-name".into(),
             rootfs: "/tmp/bundle-with-a-name/rootfs".into(),
             created: "2026-01-02T03:04:05.678901234Z".into(),

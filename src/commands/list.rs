@@ -1,19 +1,21 @@
 //! `list`: the containers of a state root, as runc lists them.
 
+use std::path::PathBuf;
+
 use super::container_state::{ContainerState, Owners, json_array, table};
 use crate::cli::{Global, ListArgs, ListFormat};
 use crate::exit::ExitStatus;
-use crate::runtime::{Container, Status, Store};
+use crate::runtime::{Status, Store, Summary};
 
 /// Prints a table, a JSON array, or the names alone.
 #[inline(never)]
 pub fn run(global: &Global, args: &ListArgs) -> anyhow::Result<ExitStatus> {
     let containers = Store::open(global)?.list()?;
     let text = if args.quiet {
-        containers.iter().map(|container| format!("{}\n", container.id())).collect()
+        containers.iter().map(|container| format!("{}\n", container.id)).collect()
     } else {
         let mut owners = Owners::default();
-        let states: Vec<_> = containers.iter().map(|container| state(container, &mut owners)).collect();
+        let states: Vec<_> = containers.into_iter().map(|container| state(container, &mut owners)).collect();
         match args.format {
             ListFormat::Table => table(&states),
             ListFormat::Json => json_array(&states)?,
@@ -23,17 +25,20 @@ pub fn run(global: &Global, args: &ListArgs) -> anyhow::Result<ExitStatus> {
     Ok(ExitStatus::SUCCESS)
 }
 
-fn state(container: &Container, owners: &mut Owners) -> ContainerState {
-    let status = container.status();
+fn state(container: Summary, owners: &mut Owners) -> ContainerState {
     ContainerState {
-        oci_version: container.oci_version().to_owned(),
-        id: container.id().to_owned(),
-        pid: if status == Status::Stopped { 0 } else { container.init_pid() },
-        status: status.to_string(),
-        bundle: container.bundle().display().to_string(),
-        rootfs: container.rootfs().display().to_string(),
-        created: container.created().to_owned(),
-        annotations: container.annotations().clone().into_iter().collect(),
-        owner: owners.name(container.owner()),
+        oci_version: container.oci_version,
+        id: container.id,
+        pid: if container.status == Status::Stopped { 0 } else { container.init_pid },
+        status: container.status.as_str(),
+        bundle: shown(container.bundle),
+        rootfs: shown(container.rootfs),
+        created: container.created,
+        annotations: container.annotations,
+        owner: owners.name(container.owner),
     }
+}
+
+fn shown(path: PathBuf) -> String {
+    path.into_os_string().into_string().unwrap_or_else(|path| path.to_string_lossy().into_owned())
 }

@@ -49,8 +49,8 @@ fn of_one(global: &Global, args: &ReportArgs, subject: &str) -> anyhow::Result<S
 /// The containers that are there, by name, and then the deleted ones of which a proof is kept.
 fn of_all(store: &Store, args: &ReportArgs) -> anyhow::Result<String> {
     let there = store.list()?.into_iter().map(|container| {
-        let journal = journal::text(container.directory());
-        (container.id().to_owned(), container.status().to_string(), journal.unwrap_or_default())
+        let journal = journal::text(&store.root().join(&container.id));
+        (container.id, container.status.to_string(), journal.unwrap_or_default())
     });
     let mut all: Vec<_> = there.collect();
     let names: BTreeSet<_> = all.iter().map(|(id, ..)| id.clone()).collect();

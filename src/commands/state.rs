@@ -43,7 +43,7 @@ fn of(container: &Container) -> ContainerState {
         oci_version: container.oci_version().to_owned(),
         id: container.id().to_owned(),
         pid: if status == Status::Stopped { 0 } else { container.init_pid() },
-        status: status.to_string(),
+        status: status.as_str(),
         bundle: container.bundle().display().to_string(),
         rootfs: container.rootfs().display().to_string(),
         created: container.created().to_owned(),

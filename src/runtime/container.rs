@@ -4,7 +4,6 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxResources, Spec};
@@ -75,11 +74,6 @@ impl Container {
         &self.record.annotations
     }
 
-    /// The uid that owns its state folder.
-    pub fn owner(&self) -> u32 {
-        fs::metadata(&self.dir).map_or(0, |folder| folder.uid())
-    }
-
     pub fn cgroup(&self) -> &Cgroup {
         &self.record.cgroup
     }
@@ -143,20 +137,13 @@ impl Container {
 
     /// What it is doing, as the kernel sees it now.
     pub fn status(&self) -> Status {
-        let busy = || self.lock.is_none() && is_locked(&self.dir);
-        let Some(init) = self.record.init else {
-            return if busy() { Status::Creating } else { Status::Stopped };
-        };
-        if !init.is_alive() {
-            return Status::Stopped;
-        }
-        if !self.record.ready {
-            return Status::Creating;
-        }
-        if self.record.cgroup.is_frozen().unwrap_or(false) {
-            return Status::Paused;
-        }
-        if gate::is_waiting(&self.dir) { Status::Created } else { Status::Running }
+        Status::of(
+            self.record.init,
+            self.record.ready,
+            || self.lock.is_none() && is_locked(&self.dir),
+            || self.record.cgroup.is_frozen().unwrap_or(false),
+            || gate::is_waiting(&self.dir),
+        )
     }
 
     /// The state in the form of the OCI runtime spec, as hooks get it.

@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, fcntl, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
@@ -75,12 +75,19 @@ pub fn report(result: OwnedFd, error: &str) {
 /// Whether init waits to be started.
 #[must_use]
 pub fn is_waiting(dir: &Path) -> bool {
-    open_start(dir).is_ok()
+    is_waiting_at(AT_FDCWD, dir)
+}
+
+/// As [`is_waiting`], of a folder relative to an open one.
+#[must_use]
+pub fn is_waiting_at(folder: impl AsFd, dir: &Path) -> bool {
+    open_start(folder, dir).is_ok()
 }
 
 /// Opening the pipe for writing fails where nobody has it open for reading.
-fn open_start(dir: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW).open(dir.join(START))
+fn open_start(folder: impl AsFd, dir: &Path) -> io::Result<File> {
+    let flags = OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    Ok(openat(folder, &dir.join(START), flags, Mode::empty())?.into())
 }
 
 /// Starts the container, and waits until its program runs. Returns what init had to say if it does not.
@@ -92,12 +99,14 @@ pub fn open(dir: &Path) -> io::Result<Option<String>> {
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
         .open(dir.join(RESULT))?;
-    open_start(dir)?.write_all(&[1])?;
+    open_start(AT_FDCWD, dir)?.write_all(&[1])?;
     // Opening must not wait, reading must.
     let flags = OFlag::from_bits_truncate(fcntl(result.as_fd(), FcntlArg::F_GETFL)?);
     fcntl(result.as_fd(), FcntlArg::F_SETFL(flags & !OFlag::O_NONBLOCK))?;
     let mut said = Vec::new();
     result.take(MAX_ERROR as u64).read_to_end(&mut said)?;
+    // Nobody reads it any more; to open it without success is more work for whoever asks than to find nothing.
+    let _ = std::fs::remove_file(dir.join(START));
     Ok((!said.is_empty()).then(|| String::from_utf8_lossy(&said).into_owned()))
 }
 

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
-use super::cgroups::{Cgroup, Glimpse};
+use super::cgroups::Cgroup;
 use super::error::{Result, RuntimeError};
 use super::intel_rdt::RdtGroup;
 use super::status::ProcessId;
 use crate::receipt::{Baseline, End};
+use crate::small_file;
 
 /// The name of the state file: our own, so that folders of other runtimes under the same root are never
 /// taken for ours.
@@ -119,20 +120,6 @@ impl Record {
         })
     }
 
-    /// As [`Self::read`], for showing many: of the cgroup there is what tells whether it is frozen, and the limits asked
-    /// for and what a later rt added are left out. Not to be written.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub fn glance(dir: &Path) -> Result<Option<Self>> {
-        let Some(text) = text_in(dir)? else { return Ok(None) };
-        match serde_json::from_slice::<Shown>(&text) {
-            Ok(shown) if shown.format <= FORMAT => Ok(Some(shown.into())),
-            // With the words for what is wrong.
-            _ => Self::read(dir),
-        }
-    }
-
     /// What can be read of the record whatever its format is, for ending the container; `None` if that is too little.
     ///
     /// # Errors
@@ -161,41 +148,6 @@ impl Record {
     pub fn write(&self, dir: &Path) -> Result<()> {
         let text = serde_json::to_vec(self).map_err(|error| RuntimeError::Other(error.to_string()))?;
         replace(&dir.join(FILE), &text, 0o600).map_err(RuntimeError::file("write", dir.join(FILE)))
-    }
-}
-
-/// What is shown of a container.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Shown<'a> {
-    format: u32,
-    id: String,
-    oci_version: String,
-    bundle: PathBuf,
-    rootfs: PathBuf,
-    created: String,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
-    #[serde(default)]
-    ready: bool,
-    #[serde(default)]
-    init: Option<ProcessId>,
-    #[serde(borrow)]
-    cgroup: Glimpse<'a>,
-}
-
-impl From<Shown<'_>> for Record {
-    fn from(shown: Shown<'_>) -> Self {
-        let Shown { format, id, bundle, init, .. } = shown;
-        let (rt_version, cgroup) = (String::new(), shown.cgroup.into());
-        Self {
-            oci_version: shown.oci_version,
-            rootfs: shown.rootfs,
-            created: shown.created,
-            annotations: shown.annotations,
-            ready: shown.ready,
-            ..Core { format, rt_version, id, bundle, init, cgroup }.into()
-        }
     }
 }
 
@@ -243,24 +195,11 @@ pub(super) enum Unreadable {
 /// The text of the state file, if there is one.
 fn text_in(dir: &Path) -> Result<Option<Vec<u8>>> {
     let path = dir.join(FILE);
-    match read_small(&path) {
+    match File::open(&path).and_then(|file| small_file::short(&file)) {
         Ok(text) => Ok(Some(text)),
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(None),
         Err(error) => Err(RuntimeError::File { doing: "read", path, error }),
     }
-}
-
-/// A file that is usually smaller than 4 KiB, in three system calls then: fs::read asks for its size and its end too.
-fn read_small(path: &Path) -> io::Result<Vec<u8>> {
-    const USUAL: usize = 4096;
-    let mut file = File::open(path)?;
-    let mut text = vec![0; USUAL];
-    let length = file.read(&mut text)?;
-    text.truncate(length);
-    if length == USUAL {
-        file.read_to_end(&mut text)?;
-    }
-    Ok(text)
 }
 
 /// Writes a file as a whole: a reader sees the old content or the new one, and a failure leaves the old one.
@@ -327,8 +266,6 @@ mod tests {
         changed.ready = false;
         changed.write(dir.path()).unwrap();
         assert!(!Record::read(dir.path()).unwrap().unwrap().ready);
-        let shown = Record::glance(dir.path()).unwrap().unwrap();
-        assert_eq!((shown.id, shown.created, shown.init), (changed.id, changed.created, changed.init));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
@@ -337,9 +274,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = |text: &str| {
             fs::write(dir.path().join(FILE), text).unwrap();
-            let words = Record::read(dir.path()).unwrap_err().to_string();
-            assert_eq!(Record::glance(dir.path()).unwrap_err().to_string(), words);
-            words
+            Record::read(dir.path()).unwrap_err().to_string()
         };
         let newer = error(r#"{"format":99,"rtVersion":"7.5.1","id":"box","new":{}}"#);
         assert!(newer.contains("newer rt (7.5.1, format 99"), "{newer}");

@@ -19,15 +19,44 @@ pub enum Status {
     Stopped,
 }
 
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Status {
+    /// Of a container with this init whose `create` came to its end (`ready`). What is not needed is not asked.
+    pub(super) fn of(
+        init: Option<ProcessId>,
+        ready: bool,
+        is_busy: impl FnOnce() -> bool,
+        is_frozen: impl FnOnce() -> bool,
+        is_waiting: impl FnOnce() -> bool,
+    ) -> Self {
+        match init {
+            None if is_busy() => Self::Creating,
+            None => Self::Stopped,
+            Some(init) if !init.is_alive() => Self::Stopped,
+            Some(_) if !ready => Self::Creating,
+            Some(_) if is_frozen() => Self::Paused,
+            Some(_) if is_waiting() => Self::Created,
+            Some(_) => Self::Running,
+        }
+    }
+}
+
+impl Status {
+    /// The word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Creating => "creating",
             Self::Created => "created",
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Stopped => "stopped",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -16,6 +16,7 @@ use super::container::Container;
 use super::default_bundle;
 use super::error::{Result, RuntimeError};
 use super::record::{self, Record};
+use super::summary::{self, Summary};
 use crate::cli::{Global, Rootless};
 use crate::sys::process::close_number;
 
@@ -211,20 +212,21 @@ impl Store {
         }
     }
 
-    /// All containers by name, for looking at them, without the limits asked for. Folders without our state file are none of ours.
+    /// All containers, in the order of their names. Folders without our state file are none of ours.
     ///
     /// # Errors
     /// The root was given and cannot be read.
-    pub fn list(&self) -> Result<Vec<Container>> {
-        let dirs = self.folders()?;
-        let mut containers = Vec::with_capacity(dirs.len());
-        for dir in dirs {
-            match Record::glance(&dir) {
-                Ok(Some(record)) => containers.push(Container::new(dir, record, None)),
-                Ok(None) => {}
+    pub fn list(&self) -> Result<Vec<Summary>> {
+        let Some(root) = self.read_root()? else { return Ok(Vec::new()) };
+        let folder = File::open(&self.root).map_err(RuntimeError::file("open", &self.root))?;
+        let (mut containers, mut buffer) = (Vec::new(), Vec::new());
+        for entry in root.flatten() {
+            match summary::of(&folder, &self.root, &entry.file_name(), &mut buffer) {
+                Ok(container) => containers.extend(container),
                 Err(error) => tracing::warn!("{error}"),
             }
         }
+        containers.sort_unstable_by(|one, other| one.id.cmp(&other.id));
         Ok(containers)
     }
 
@@ -235,23 +237,18 @@ impl Store {
     pub fn names(&self) -> Result<Vec<String>> {
         let name =
             |entry: fs::DirEntry| entry.file_name().into_string().ok().filter(|id| check_id(id).is_ok());
-        let mut names: Vec<String> = self.entries()?.filter_map(name).collect();
+        let mut names: Vec<String> =
+            self.read_root()?.into_iter().flatten().flatten().filter_map(name).collect();
         names.sort_unstable();
         Ok(names)
     }
 
-    fn folders(&self) -> Result<Vec<PathBuf>> {
-        let mut dirs: Vec<PathBuf> = self.entries()?.map(|entry| entry.path()).collect();
-        dirs.sort_unstable();
-        Ok(dirs)
-    }
-
-    fn entries(&self) -> Result<impl Iterator<Item = fs::DirEntry>> {
-        let entries = match fs::read_dir(&self.root) {
-            Err(error) if error.kind() == ErrorKind::NotFound && !self.explicit => None,
-            entries => Some(entries.map_err(RuntimeError::file("open", &self.root))?),
-        };
-        Ok(entries.into_iter().flatten().flatten())
+    /// `None`: there is no default root yet.
+    fn read_root(&self) -> Result<Option<fs::ReadDir>> {
+        match fs::read_dir(&self.root) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !self.explicit => Ok(None),
+            entries => entries.map(Some).map_err(RuntimeError::file("open", &self.root)),
+        }
     }
 
     fn folder(&self, id: &str) -> Result<PathBuf> {

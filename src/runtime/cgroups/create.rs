@@ -9,8 +9,7 @@ use oci_spec::runtime::LinuxResources;
 
 use super::limits::{self, Moment};
 use super::{
-    Cgroup, CgroupError, Hierarchy, Pending, Result, Version, cpuset, devices, freezer, knob, members,
-    systemd,
+    Cgroup, CgroupError, Hierarchy, Pending, Result, Version, cpuset, devices, knob, members, systemd,
 };
 
 impl Cgroup {
@@ -116,7 +115,7 @@ impl Cgroup {
             self.hierarchies.iter().zip(fresh).any(|(hierarchy, fresh)| {
                 *fresh && (self.version == Version::V2 || hierarchy.has("freezer"))
             });
-        if !freezer_is_new && freezer::is_frozen(self)? {
+        if !freezer_is_new && self.is_frozen()? {
             return Err(CgroupError::UnexpectedlyFrozen);
         }
         Ok(())

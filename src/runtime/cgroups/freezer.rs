@@ -47,7 +47,7 @@ impl Cgroup {
     /// Whether the cgroup itself has been frozen (a frozen ancestor does not count, as in runc). A cgroup that is
     /// gone, or a kernel without the freezer, is not frozen.
     pub fn is_frozen(&self) -> Result<bool> {
-        is_frozen(self)
+        is_frozen(self.version, self.path_of("freezer"))
     }
 
     fn freezer_dir(&self) -> Result<&Path> {
@@ -55,9 +55,10 @@ impl Cgroup {
     }
 }
 
-pub(super) fn is_frozen(cgroup: &Cgroup) -> Result<bool> {
-    let Some(dir) = cgroup.path_of("freezer") else { return Ok(false) };
-    let result = match cgroup.version {
+/// Whether the cgroup whose freezer is `dir`, if it has one, has been frozen itself.
+pub(super) fn is_frozen(version: Version, dir: Option<&Path>) -> Result<bool> {
+    let Some(dir) = dir else { return Ok(false) };
+    let result = match version {
         Version::V2 => is_frozen_v2(dir),
         _ => is_frozen_v1(dir),
     };
@@ -90,16 +91,16 @@ fn freeze_v1(dir: &Path) -> Result<()> {
 }
 
 fn is_frozen_v1(dir: &Path) -> Result<bool> {
+    // Kernels without the file cannot tell an ancestor's freezing from the cgroup's own.
+    if knob::read_optional_u64(dir, "freezer.self_freezing")? == Some(0) {
+        return Ok(false);
+    }
     loop {
         let state = knob::read(dir, STATE)?;
         match state.trim() {
             "THAWED" => return Ok(false),
             "FREEZING" => sleep(Duration::from_millis(1)),
-            "FROZEN" => {
-                // Kernels without the file cannot tell an ancestor's freezing from the cgroup's own.
-                let own = knob::read_optional_u64(dir, "freezer.self_freezing")?;
-                return Ok(own != Some(0));
-            }
+            "FROZEN" => return Ok(true),
             _ => return Err(CgroupError::parse(&dir.join(STATE), &state)),
         }
     }

@@ -1,10 +1,11 @@
 //! One control file of a cgroup: reading and writing it, with the path and the value in every error.
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
+use std::io::Write;
 use std::path::Path;
 
 use super::error::CgroupError;
+use crate::small_file;
 
 type Result<T> = std::result::Result<T, CgroupError>;
 
@@ -31,31 +32,16 @@ pub(super) fn write(dir: &Path, name: &str, data: &str) -> Result<()> {
     write_to(&mut open_to_write(&path)?, &path, data)
 }
 
+pub(super) fn open(path: &Path) -> Result<File> {
+    File::open(path).map_err(|error| CgroupError::Open { path: path.to_path_buf(), error })
+}
+
 /// The whole of `dir/name`.
 pub(super) fn read(dir: &Path, name: &str) -> Result<String> {
     let path = dir.join(name);
-    let bytes = read_whole(&path)?;
+    let bytes =
+        small_file::short(&open(&path)?).map_err(|error| CgroupError::Read { path: path.clone(), error })?;
     String::from_utf8(bytes).map_err(|error| CgroupError::parse(&path, &error.to_string()))
-}
-
-/// A file of cgroupfs or /proc, with as few system calls as can be: such files have no size to ask for.
-pub(super) fn read_whole(path: &Path) -> Result<Vec<u8>> {
-    let mut file = File::open(path).map_err(|error| CgroupError::Open { path: path.to_path_buf(), error })?;
-    let mut bytes = Vec::new();
-    let mut chunk = [0_u8; 4096];
-    loop {
-        match file.read(&mut chunk) {
-            Ok(length) => {
-                bytes.extend_from_slice(&chunk[..length]);
-                // The kernel fills a page with whole records (seq_file): far from full means that it was the last.
-                if length < chunk.len() / 2 {
-                    return Ok(bytes);
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(CgroupError::Read { path: path.to_path_buf(), error }),
-        }
-    }
 }
 
 /// `dir/name` as a number: `max` is the largest one, and a negative value (the kernel has shown some in

@@ -9,6 +9,7 @@ use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
 use super::error::CgroupError;
 use super::knob;
+use crate::small_file;
 
 /// Where everybody mounts cgroups.
 pub(super) const ROOT: &str = "/sys/fs/cgroup";
@@ -40,7 +41,7 @@ pub(super) struct Own(Vec<(String, PathBuf)>);
 
 impl Own {
     pub(super) fn read() -> Result<Self, CgroupError> {
-        Ok(Self::parse(&knob::read_whole(Path::new("/proc/self/cgroup"))?))
+        read("/proc/self/cgroup").map(|text| Self::parse(&text))
     }
 
     /// Reads `/proc/PID/cgroup` text; lines that are not three fields are skipped.
@@ -69,6 +70,12 @@ impl Own {
     }
 }
 
+fn read(path: &str) -> Result<Vec<u8>, CgroupError> {
+    let path = Path::new(path);
+    // A mount's line may be as long as a page.
+    small_file::all(&knob::open(path)?).map_err(|error| CgroupError::Read { path: path.to_owned(), error })
+}
+
 impl Host {
     /// Looks at the host. `own` tells controllers from mount options.
     pub(super) fn detect(own: &Own) -> Result<Self, CgroupError> {
@@ -76,7 +83,7 @@ impl Host {
         if statfs(ROOT).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC) {
             return Ok(Self::Unified(PathBuf::from(ROOT)));
         }
-        Self::parse_legacy(&knob::read_whole(Path::new("/proc/self/mountinfo"))?, own)
+        Self::parse_legacy(&read("/proc/self/mountinfo")?, own)
     }
 
     pub(super) fn parse_legacy(mountinfo: &[u8], own: &Own) -> Result<Self, CgroupError> {

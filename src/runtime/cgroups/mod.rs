@@ -11,6 +11,7 @@ mod devices;
 mod entry;
 mod error;
 mod freezer;
+mod glimpse;
 mod join;
 mod knob;
 #[cfg(test)]
@@ -27,7 +28,6 @@ mod request;
 mod stats;
 mod systemd;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +37,7 @@ use serde::{Deserialize, Serialize};
 pub use delegation::{Denied, OnDenied};
 pub use entry::{Cradle, Doors, Entered};
 pub use error::CgroupError;
+pub use glimpse::Glimpse;
 pub use join::SubCgroups;
 pub use oom::{OomEvent, OomWatch};
 pub use request::{merge_resources, normalise_resources, parse_resources};
@@ -112,47 +113,6 @@ pub struct Cgroup {
 struct Pending {
     resources: LinuxResources,
     properties: Vec<Property>,
-}
-
-/// The part of a [`Cgroup`] that tells whether it is frozen, read without a copy of the rest.
-#[derive(Deserialize)]
-pub struct Glimpse<'a> {
-    version: Version,
-    #[serde(borrow)]
-    hierarchies: Vec<GlimpsedHierarchy<'a>>,
-}
-
-#[derive(Deserialize)]
-struct GlimpsedHierarchy<'a> {
-    #[serde(borrow)]
-    controllers: Vec<Cow<'a, str>>,
-    #[serde(borrow)]
-    dir: Cow<'a, str>,
-}
-
-impl From<Glimpse<'_>> for Cgroup {
-    /// Nothing but [`Cgroup::is_frozen`] may be asked of it.
-    fn from(glimpse: Glimpse<'_>) -> Self {
-        let freezer = |hierarchy: &&GlimpsedHierarchy<'_>| {
-            glimpse.version == Version::V2 || hierarchy.controllers.iter().any(|name| name == "freezer")
-        };
-        let kept = |hierarchy: &GlimpsedHierarchy<'_>| Hierarchy {
-            controllers: hierarchy.controllers.iter().map(|name| name.clone().into_owned()).collect(),
-            mount: PathBuf::new(),
-            dir: PathBuf::from(hierarchy.dir.as_ref()),
-        };
-        Self {
-            version: glimpse.version,
-            hierarchies: glimpse.hierarchies.iter().filter(freezer).map(kept).collect(),
-            unit: None,
-            rootless: false,
-            explicit: false,
-            preexisting: false,
-            limited: false,
-            made: Vec::new(),
-            pending: None,
-        }
-    }
 }
 
 impl Cgroup {

@@ -1,0 +1,116 @@
+//! The part of a saved [`super::Cgroup`] that tells whether it is frozen, read without a copy of the rest: a list of thousands needs
+//! no more.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, SeqAccess, Visitor};
+
+use super::{Result, Version, freezer};
+
+/// A cgroup that may be frozen.
+#[derive(Deserialize)]
+pub struct Glimpse<'a> {
+    version: Version,
+    #[serde(borrow)]
+    hierarchies: Freezer<'a>,
+}
+
+impl Glimpse<'_> {
+    /// As [`super::Cgroup::is_frozen`].
+    pub fn is_frozen(&self) -> Result<bool> {
+        freezer::is_frozen(self.version, self.freezer())
+    }
+
+    fn freezer(&self) -> Option<&Path> {
+        let Freezer { first, freezer } = &self.hierarchies;
+        let dir = if self.version == Version::V2 { first } else { freezer };
+        dir.as_deref().map(Path::new)
+    }
+}
+
+/// Folders in hierarchies: of the first one, and of that with the freezer.
+struct Freezer<'a> {
+    first: Option<Cow<'a, str>>,
+    freezer: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct Hierarchy<'a> {
+    #[serde(rename = "controllers", deserialize_with = "has_freezer")]
+    freezes: bool,
+    #[serde(borrow)]
+    dir: Cow<'a, str>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Freezer<'a> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        struct Hierarchies;
+        impl<'de> Visitor<'de> for Hierarchies {
+            type Value = Freezer<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("hierarchies")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> std::result::Result<Freezer<'de>, A::Error> {
+                let mut found = Freezer { first: None, freezer: None };
+                while let Some(Hierarchy { freezes, dir }) = all.next_element()? {
+                    if freezes && found.freezer.is_none() {
+                        found.freezer = Some(dir.clone());
+                    }
+                    found.first.get_or_insert(dir);
+                }
+                Ok(found)
+            }
+        }
+        from.deserialize_seq(Hierarchies)
+    }
+}
+
+fn has_freezer<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<bool, D::Error> {
+    struct Controllers;
+    impl<'de> Visitor<'de> for Controllers {
+        type Value = bool;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("names of controllers")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut names: A) -> std::result::Result<bool, A::Error> {
+            let mut found = false;
+            while let Some(Name(name)) = names.next_element()? {
+                found |= name == "freezer";
+            }
+            Ok(found)
+        }
+    }
+    from.deserialize_seq(Controllers)
+}
+
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::super::Cgroup;
+    use super::*;
+
+    #[test]
+    fn the_freezer_is_where_the_cgroup_has_it() {
+        let hybrid = r#"{"version":"hybrid","hierarchies":[
+            {"controllers":["cpu","cpuacct"],"mount":"/c","dir":"/c/box"},
+            {"controllers":["freezer"],"mount":"/f","dir":"/f/b\u006fx"},
+            {"controllers":[],"mount":"/u","dir":"/u/box"}],"rootless":false,"explicit":false,"preexisting":false}"#;
+        let without = hybrid.replace("freezer", "pids");
+        let v2 = hybrid.replace("hybrid", "v2");
+        for text in [hybrid, &without, &v2] {
+            let cgroup: Cgroup = serde_json::from_str(text).unwrap();
+            let glimpse: Glimpse<'_> = serde_json::from_str(text).unwrap();
+            assert_eq!(glimpse.freezer(), cgroup.path_of("freezer"), "{text}");
+        }
+        assert!(serde_json::from_str::<Glimpse<'_>>(&hybrid.replace("[\"freezer\"]", "7")).is_err());
+    }
+}

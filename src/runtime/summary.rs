@@ -1,0 +1,96 @@
+//! The containers of a root as `list` shows them. Each is looked at once, in the order in which the root has them: of thousands,
+//! what the kernel knows of one lies together then. Records are read in part.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fstatat};
+use serde::Deserialize;
+
+use super::cgroups::Glimpse;
+use super::error::Result;
+use super::record::{self, FORMAT, Record};
+use super::status::{ProcessId, Status};
+use super::{gate, store};
+use crate::small_file;
+
+/// What is shown of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    pub id: String,
+    /// `ociVersion` of its config.
+    pub oci_version: String,
+    pub status: Status,
+    /// The host's pid of its init; 0 if there is none yet.
+    pub init_pid: i32,
+    pub bundle: PathBuf,
+    pub rootfs: PathBuf,
+    /// RFC 3339, UTC.
+    pub created: String,
+    pub annotations: BTreeMap<String, String>,
+    /// The uid that owns its state folder.
+    pub owner: u32,
+}
+
+/// The part of a [`Record`] that this takes.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Part<'a> {
+    format: u32,
+    id: String,
+    oci_version: String,
+    bundle: PathBuf,
+    rootfs: PathBuf,
+    created: String,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    ready: bool,
+    #[serde(default)]
+    init: Option<ProcessId>,
+    #[serde(borrow)]
+    cgroup: Glimpse<'a>,
+}
+
+/// Of the container whose state folder is `name` in the open folder `root`; `None` if that is none of ours. `buffer` is for records.
+///
+/// # Errors
+/// As [`Record::read`].
+pub(super) fn of(
+    root: impl AsFd,
+    path: &Path,
+    name: &OsStr,
+    buffer: &mut Vec<u8>,
+) -> Result<Option<Summary>> {
+    let root = root.as_fd();
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let file = openat(root, &Path::new(name).join(record::FILE), flags, Mode::empty());
+    let text = file.ok().and_then(|file| small_file::short_into(&File::from(file), buffer).ok());
+    let part = text.and_then(|text| serde_json::from_slice::<Part<'_>>(text).ok());
+    let Some(part) = part.filter(|part| part.format <= FORMAT) else {
+        // Either there is nothing, or this has the words for what is wrong.
+        return Record::read(&path.join(name)).map(|_| None);
+    };
+    let status = Status::of(
+        part.init,
+        part.ready,
+        || store::is_locked(&path.join(name)),
+        || part.cgroup.is_frozen().unwrap_or(false),
+        || gate::is_waiting_at(root, Path::new(name)),
+    );
+    Ok(Some(Summary {
+        id: part.id,
+        oci_version: part.oci_version,
+        status,
+        init_pid: part.init.map_or(0, |init| init.pid),
+        bundle: part.bundle,
+        rootfs: part.rootfs,
+        created: part.created,
+        annotations: part.annotations,
+        owner: fstatat(root, name, AtFlags::empty()).map_or(0, |folder| folder.st_uid),
+    }))
+}
