@@ -4,17 +4,24 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use libc::c_long;
+use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
 /// What kind of child [`clone_process`] makes.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct CloneOptions<'a> {
-    /// The child becomes pid 1 of a new pid namespace.
-    pub new_pid_namespace: bool,
+    /// What the child gets new ones of. In a new pid namespace it is pid 1.
+    pub namespaces: CloneFlags,
     /// The child's parent is the caller's parent (a sibling), which then reaps it.
     pub sibling: bool,
     /// The folder of a cgroup of v2 in which the child is born, where the kernel lets it (Linux 5.7).
     pub cgroup: Option<BorrowedFd<'a>>,
+}
+
+impl Default for CloneOptions<'_> {
+    fn default() -> Self {
+        Self { namespaces: CloneFlags::empty(), sibling: false, cgroup: None }
+    }
 }
 
 /// Forks a child that runs `child` and exits with what it returns; `child` is told whether it was born in the cgroup
@@ -23,10 +30,7 @@ pub struct CloneOptions<'a> {
 /// Source: clone(2). The address space is copied, as with fork(2); the caller has one thread, so the
 /// child may allocate.
 pub fn clone_process(options: CloneOptions<'_>, child: impl FnOnce(bool) -> i32) -> io::Result<Pid> {
-    let mut flags = 0;
-    if options.new_pid_namespace {
-        flags |= libc::CLONE_NEWPID;
-    }
+    let mut flags = options.namespaces.bits();
     if options.sibling {
         flags |= libc::CLONE_PARENT;
     }

@@ -8,7 +8,7 @@ use oci_spec::runtime::{Hook, LinuxNamespaceType, Process, Spec};
 
 use super::channel::{Answer, Channel, Request};
 use super::finish::{Finish, given};
-use super::namespaces::Plan;
+use super::namespaces::{Plan, flag};
 use super::{Failure, call, console};
 use crate::runtime::cgroups::Entered;
 use crate::runtime::gate::{self, Gate};
@@ -203,10 +203,11 @@ fn is_given(hooks: &Option<Vec<Hook>>) -> bool {
     hooks.as_ref().is_some_and(|hooks| !hooks.is_empty())
 }
 
-/// What the stage (or, for a new pid namespace without one, the parent's clone) has done already.
+/// What the stage, or the clone that made this process, has done already.
 fn is_entered_before(plan: &Plan, kind: LinuxNamespaceType) -> bool {
     match kind {
-        LinuxNamespaceType::User | LinuxNamespaceType::Pid | LinuxNamespaceType::Time => true,
-        _ => plan.needs_stage() && plan.is_joined(kind),
+        LinuxNamespaceType::User | LinuxNamespaceType::Time => true,
+        _ if plan.is_joined(kind) => plan.needs_stage(),
+        _ => plan.at_birth().contains(flag(kind)),
     }
 }

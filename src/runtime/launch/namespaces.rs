@@ -40,6 +40,13 @@ fn file(kind: LinuxNamespaceType) -> &'static str {
     }
 }
 
+/// Those that depend neither on the cgroup nor on what is done before: user and time namespaces are the stage's work.
+const BORN_IN: CloneFlags = CloneFlags::CLONE_NEWPID
+    .union(CloneFlags::CLONE_NEWNS)
+    .union(CloneFlags::CLONE_NEWUTS)
+    .union(CloneFlags::CLONE_NEWIPC)
+    .union(CloneFlags::CLONE_NEWNET);
+
 /// The namespaces of a config.
 pub struct Plan {
     list: Vec<LinuxNamespace>,
@@ -77,6 +84,13 @@ impl Plan {
         self.has(LinuxNamespaceType::User)
             || self.has(LinuxNamespaceType::Time)
             || self.is_joined(LinuxNamespaceType::Pid)
+    }
+
+    /// What init is born in, made by the clone that makes it. The kernel counts their memory against the cgroup of who
+    /// calls: made by init itself in its cgroup, they would be a third of the smallest limit in which it starts.
+    pub fn at_birth(&self) -> CloneFlags {
+        let new = self.list.iter().filter(|namespace| namespace.path().is_none());
+        new.map(|namespace| flag(namespace.typ())).filter(|flag| BORN_IN.contains(*flag)).collect()
     }
 
     /// Joins or makes one namespace.

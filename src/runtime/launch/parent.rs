@@ -10,7 +10,7 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, geteuid};
-use oci_spec::runtime::{Hook, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{Hook, Spec};
 
 use super::channel::{Answer, Channel, Request};
 use super::init::InitJob;
@@ -123,7 +123,7 @@ pub fn launch_init(
     let whole = SubCgroups::default();
     let cradle = service.cgroup.cradle(&whole);
     let options = CloneOptions {
-        new_pid_namespace: !staged && plan.is_new(LinuxNamespaceType::Pid),
+        namespaces: if staged { CloneFlags::empty() } else { plan.at_birth() },
         sibling: false,
         cgroup: cradle.as_ref().filter(|_| !staged).map(AsFd::as_fd),
     };

@@ -26,11 +26,8 @@ pub fn before_init(
     init: impl FnOnce(bool),
 ) -> i32 {
     let done = enter_for_init(spec, plan, channel).and_then(|()| {
-        let options = CloneOptions {
-            new_pid_namespace: plan.is_new(LinuxNamespaceType::Pid),
-            sibling: true,
-            cgroup: cradle.map(AsFd::as_fd),
-        };
+        let options =
+            CloneOptions { namespaces: plan.at_birth(), sibling: true, cgroup: cradle.map(AsFd::as_fd) };
         spawn(options, channel, init)
     });
     told(done, channel)
