@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use libseccomp::ScmpVersion;
 use nix::libc;
 use oci_spec::runtime::LinuxSeccomp;
 
@@ -17,7 +18,7 @@ use super::{Filter, SeccompError, compile};
 const SLOTS: u64 = 32;
 /// A filter of 4096 instructions and a profile of the same order.
 const MAX_FILE: u64 = 1 << 20;
-/// Another version of rt may compile another program.
+/// Another version of rt, or of libseccomp, may compile another program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Compiles a profile, or takes the filter from `folder`, which is made where it is missing and must be writable
@@ -37,8 +38,8 @@ pub fn compile_cached(profile: &LinuxSeccomp, folder: &Path) -> Result<Filter, S
 }
 
 fn key_of(profile: &LinuxSeccomp) -> serde_json::Result<Vec<u8>> {
-    let mut key = VERSION.as_bytes().to_vec();
-    key.push(b'\n');
+    let library = ScmpVersion::current().map_or_else(|_| String::new(), |version| version.to_string());
+    let mut key = format!("{VERSION} {library} {}\n", std::env::consts::ARCH).into_bytes();
     serde_json::to_writer(&mut key, profile)?;
     Ok(key)
 }

@@ -13,7 +13,8 @@ use oci_spec::runtime::{
     LinuxSyscall,
 };
 
-use super::{Filter, ListenerInfo, SeccompError, enosys, names};
+use super::bpf::Instruction;
+use super::{Filter, ListenerInfo, SeccompError, enosys, join, names};
 use crate::runtime::process::reason::Reason;
 use crate::sys::seccomp as sys;
 
@@ -31,9 +32,37 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, SeccompError> {
     let listener = listener(profile)?;
     let flags = flags(profile, listener.is_some())?;
     let default = action(profile.default_action(), profile.default_errno_ret())?;
+    let architectures = architectures_of(profile);
+    let mut program = stub(profile, &architectures);
+    if join::is_possible(&architectures) {
+        let own = |arch| Ok((arch, filter(profile, default, &[arch])?));
+        let programs: Vec<_> = architectures.into_iter().map(own).collect::<Result<_, SeccompError>>()?;
+        program.extend(join::join(&programs));
+    } else {
+        program.extend(filter(profile, default, &architectures)?);
+    }
+    match program.len() / sys::INSTRUCTION_SIZE {
+        0..=MAX_INSTRUCTIONS => {}
+        length => return Err(SeccompError::TooLong(length)),
+    }
+    tracing::debug!("seccomp filter flags: {flags}");
+    Ok(Filter { program, flags, listener })
+}
+
+/// What libseccomp makes of the rules for these architectures.
+fn filter(
+    profile: &LinuxSeccomp,
+    default: ScmpAction,
+    architectures: &[ScmpArch],
+) -> Result<Vec<u8>, SeccompError> {
+    let adding = || SeccompError::library("adding architecture to seccomp filter");
     let mut context = ScmpFilterContext::new(default).map_err(SeccompError::library("creating filter"))?;
-    for arch in architectures_of(profile) {
-        context.add_arch(arch).map_err(SeccompError::library("adding architecture to seccomp filter"))?;
+    for &arch in architectures {
+        context.add_arch(arch).map_err(adding())?;
+    }
+    if !architectures.contains(&ScmpArch::native()) {
+        // A new filter has it.
+        context.remove_arch(ScmpArch::Native).map_err(adding())?;
     }
     if names_of(profile).count() >= TREE_FROM {
         // Only a faster program: an old libseccomp without it is fine.
@@ -44,14 +73,7 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, SeccompError> {
     for rule in profile.syscalls().iter().flatten() {
         add_rule(&mut context, rule, default)?;
     }
-    let mut program = stub(profile);
-    export(&context, &mut program)?;
-    match program.len() / sys::INSTRUCTION_SIZE {
-        0..=MAX_INSTRUCTIONS => {}
-        length => return Err(SeccompError::TooLong(length)),
-    }
-    tracing::debug!("seccomp filter flags: {flags}");
-    Ok(Filter { program, flags, listener })
+    export(&context)
 }
 
 fn names_of(profile: &LinuxSeccomp) -> impl Iterator<Item = &str> + Clone {
@@ -225,7 +247,7 @@ fn architecture(arch: Arch) -> ScmpArch {
 }
 
 /// The architectures of a filter: the machine's own, listed or not, and those of the profile that the machine
-/// can run. The kernel never reports a call of any other, and libseccomp takes 5 ms for each.
+/// can run. The kernel never reports a call of any other, and libseccomp takes milliseconds for each.
 fn architectures_of(profile: &LinuxSeccomp) -> Vec<ScmpArch> {
     let native = ScmpArch::native();
     let family: &[ScmpArch] = match native {
@@ -244,19 +266,24 @@ fn architectures_of(profile: &LinuxSeccomp) -> Vec<ScmpArch> {
 }
 
 /// The ENOSYS stub of a profile as bytes.
-fn stub(profile: &LinuxSeccomp) -> Vec<u8> {
+fn stub(profile: &LinuxSeccomp, architectures: &[ScmpArch]) -> Vec<u8> {
     if !enosys::is_wanted(profile) {
         return Vec::new();
     }
-    let newest = enosys::newest(names_of(profile), &architectures_of(profile));
-    enosys::stub(&newest).into_iter().flat_map(enosys::Instruction::to_bytes).collect()
+    let newest = enosys::newest(names_of(profile), architectures);
+    enosys::stub(&newest).into_iter().flat_map(Instruction::to_bytes).collect()
 }
 
-fn export(context: &ScmpFilterContext, program: &mut Vec<u8>) -> Result<(), SeccompError> {
+fn export(context: &ScmpFilterContext) -> Result<Vec<u8>, SeccompError> {
     let file =
         memfd_create("seccomp", MFdFlags::MFD_CLOEXEC).map_err(|errno| SeccompError::Export(errno.into()))?;
     let mut file = File::from(file);
     context.export_bpf(&file).map_err(SeccompError::library("exporting BPF"))?;
-    let read = file.rewind().and_then(|()| file.read_to_end(program));
-    read.map(drop).map_err(|error| SeccompError::Export(Reason::of(&error)))
+    let mut program = Vec::new();
+    let read = file.rewind().and_then(|()| file.read_to_end(&mut program));
+    read.map(|_| program).map_err(|error| SeccompError::Export(Reason::of(&error)))
 }
+
+#[cfg(test)]
+#[path = "compile_tests.rs"]
+mod tests;

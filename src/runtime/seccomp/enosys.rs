@@ -6,38 +6,13 @@ use libseccomp::{ScmpArch, ScmpSyscall};
 use nix::libc;
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction};
 
-/// One BPF instruction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Instruction {
-    code: u16,
-    if_true: u8,
-    if_false: u8,
-    value: u32,
-}
+use super::bpf::{
+    Instruction, JUMP_IF_ANY_BIT, JUMP_IF_EQUAL, JUMP_IF_GREATER, OFFSET_ARCHITECTURE, OFFSET_NUMBER, RETURN,
+    X32_BIT, audit_architecture, jump, jump_if, load,
+};
 
-impl Instruction {
-    /// As `struct sock_filter` lies in memory.
-    pub(super) fn to_bytes(self) -> [u8; 8] {
-        let code = self.code.to_ne_bytes();
-        let value = self.value.to_ne_bytes();
-        [code[0], code[1], self.if_true, self.if_false, value[0], value[1], value[2], value[3]]
-    }
-}
-
-// linux/filter.h; offsets of struct seccomp_data.
-const LOAD_WORD: u16 = 0x20;
-const JUMP: u16 = 0x05;
-const JUMP_IF_EQUAL: u16 = 0x15;
-const JUMP_IF_GREATER: u16 = 0x25;
-const JUMP_IF_ANY_BIT: u16 = 0x45;
-const RETURN: u16 = 0x06;
-const OFFSET_NUMBER: u32 = 0;
-const OFFSET_ARCHITECTURE: u32 = 4;
 /// SECCOMP_RET_ERRNO | ENOSYS
 const RETURN_ENOSYS: u32 = 0x0005_0000 | libc::ENOSYS as u32;
-/// Set in the numbers of x32, which shares the architecture of x86_64.
-const X32_BIT: u32 = 1 << 30;
-
 /// The largest number a profile names for one architecture of libseccomp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Newest {
@@ -107,12 +82,7 @@ pub(super) fn stub(newest: &[Newest]) -> Vec<Instruction> {
         program.push(load(OFFSET_NUMBER));
         program.extend(checks);
         let left = length - program.len() - 1;
-        program.push(Instruction {
-            code: JUMP,
-            if_true: 0,
-            if_false: 0,
-            value: u32::try_from(left).unwrap_or_default(),
-        });
+        program.push(jump(left));
     }
     program
 }
@@ -148,47 +118,8 @@ fn prefixed(first: Instruction, mut rest: Vec<Instruction>) -> Vec<Instruction> 
     rest
 }
 
-fn load(offset: u32) -> Instruction {
-    Instruction { code: LOAD_WORD, if_true: 0, if_false: 0, value: offset }
-}
-
 fn enosys() -> Instruction {
     Instruction { code: RETURN, if_true: 0, if_false: 0, value: RETURN_ENOSYS }
-}
-
-/// Jumps are counted from the next instruction; a section is far shorter than the 255 they can reach.
-fn jump_if(code: u16, value: u32, if_true: usize, if_false: usize) -> Instruction {
-    let short = |distance| u8::try_from(distance).unwrap_or(u8::MAX);
-    Instruction { code, if_true: short(if_true), if_false: short(if_false), value }
-}
-
-/// AUDIT_ARCH_ of linux/audit.h. None: an architecture that the spec has and runc has not.
-fn audit_architecture(arch: ScmpArch) -> Option<u32> {
-    Some(match arch {
-        ScmpArch::X86 => 0x4000_0003,
-        ScmpArch::X8664 | ScmpArch::X32 => 0xc000_003e,
-        ScmpArch::Arm => 0x4000_0028,
-        ScmpArch::Aarch64 => 0xc000_00b7,
-        ScmpArch::Loongarch64 => 0xc000_0102,
-        ScmpArch::M68k => 0x0000_0004,
-        ScmpArch::Mips => 0x0000_0008,
-        ScmpArch::Mips64 => 0x8000_0008,
-        ScmpArch::Mips64N32 => 0xa000_0008,
-        ScmpArch::Mipsel => 0x4000_0008,
-        ScmpArch::Mipsel64 => 0xc000_0008,
-        ScmpArch::Mipsel64N32 => 0xe000_0008,
-        ScmpArch::Ppc => 0x0000_0014,
-        ScmpArch::Ppc64 => 0x8000_0015,
-        ScmpArch::Ppc64Le => 0xc000_0015,
-        ScmpArch::S390 => 0x0000_0016,
-        ScmpArch::S390X => 0x8000_0016,
-        ScmpArch::Parisc => 0x0000_000f,
-        ScmpArch::Parisc64 => 0x8000_000f,
-        ScmpArch::Riscv64 => 0xc000_00f3,
-        ScmpArch::Sheb => 0x0000_002a,
-        ScmpArch::Sh => 0x4000_002a,
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The stub, run by a small interpreter for every kind of call.
 
+use super::super::bpf::{JUMP, LOAD_WORD};
 use super::*;
 
 const X86: u32 = 0x4000_0003;

@@ -2,10 +2,12 @@
 //! notifications handed to an agent. Own code on the libseccomp crate: libcontainer compiles and loads in the
 //! child in one step, knows no ENOSYS stub, and fails on architectures and flags that runc accepts.
 
+mod bpf;
 mod cache;
 mod compile;
 mod encode;
 mod enosys;
+mod join;
 mod listener;
 mod names;
 

@@ -1,0 +1,138 @@
+//! A program joined from one for each architecture decides as libseccomp's own for all of them does, run by a small interpreter.
+
+use super::super::bpf::{
+    JUMP, JUMP_IF_ANY_BIT, JUMP_IF_AT_LEAST, JUMP_IF_EQUAL, JUMP_IF_GREATER, LOAD_WORD, RETURN, X32_BIT,
+    audit_architecture,
+};
+use super::*;
+
+const AND: u16 = 0x54;
+
+/// struct seccomp_data, as words of a little-endian machine.
+type Call = [u32; 16];
+
+fn call(architecture: u32, number: u32, arguments: [u64; 6]) -> Call {
+    let mut words = [0; 16];
+    (words[0], words[1]) = (number, architecture);
+    for (n, argument) in arguments.into_iter().enumerate() {
+        let low = u32::try_from(argument & u64::from(u32::MAX)).unwrap();
+        (words[4 + 2 * n], words[5 + 2 * n]) = (low, u32::try_from(argument >> 32).unwrap());
+    }
+    words
+}
+
+fn decide(program: &[u8], call: &Call) -> u32 {
+    let (mut at, mut word) = (0, 0);
+    loop {
+        let code = &program[at * 8..at * 8 + 8];
+        let value = u32::from_ne_bytes([code[4], code[5], code[6], code[7]]);
+        at += 1;
+        let decided = match u16::from_ne_bytes([code[0], code[1]]) {
+            LOAD_WORD => {
+                word = call[value as usize / 4];
+                continue;
+            }
+            AND => {
+                word &= value;
+                continue;
+            }
+            JUMP => {
+                at += value as usize;
+                continue;
+            }
+            RETURN => return value,
+            JUMP_IF_EQUAL => word == value,
+            JUMP_IF_GREATER => word > value,
+            JUMP_IF_AT_LEAST => word >= value,
+            JUMP_IF_ANY_BIT => word & value != 0,
+            other => panic!("unknown instruction {other:#x}"),
+        };
+        at += usize::from(if decided { code[2] } else { code[3] });
+    }
+}
+
+/// Calls of all numbers, among them those of no architecture, with arguments that profiles ask for and their neighbours.
+fn calls(values: &[u64]) -> Vec<Call> {
+    let numbers = (0..560).chain([0xffff, X32_BIT - 1, u32::MAX, u32::MAX - 1]);
+    let numbers: Vec<u32> = numbers.flat_map(|number| [number, number | X32_BIT]).collect();
+    let architectures = [ScmpArch::X8664, ScmpArch::X86, ScmpArch::Aarch64, ScmpArch::Arm, ScmpArch::S390X];
+    let mut calls = Vec::new();
+    for architecture in architectures.map(|arch| audit_architecture(arch).unwrap()).into_iter().chain([0, 7])
+    {
+        for &number in &numbers {
+            for &value in values {
+                calls.push(call(architecture, number, [value; 6]));
+                calls.push(call(architecture, number, [value, 0, value + 1, 3, value, 1]));
+            }
+        }
+    }
+    calls
+}
+
+fn agree(profile: &LinuxSeccomp, values: &[u64]) {
+    let joined = compile(profile).unwrap().program;
+    let architectures = architectures_of(profile);
+    let default = action(profile.default_action(), profile.default_errno_ret()).unwrap();
+    let mut whole = stub(profile, &architectures);
+    whole.extend(filter(profile, default, &architectures).unwrap());
+    assert!(architectures.len() == 1 || joined != whole, "nothing was joined");
+    for call in calls(values) {
+        assert_eq!(decide(&joined, &call), decide(&whole, &call), "{call:x?}");
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn an_engines_profile_is_the_same_joined() {
+    let profile = serde_json::from_str(include_str!("../../../benches/lifecycle/seccomp.json")).unwrap();
+    agree(&profile, &[0, 8, 0x20000, 0xffff_ffff, 0x7e02_0000]);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn rules_with_arguments_and_every_set_of_architectures_are_the_same_joined() {
+    let rules = r#"[
+        {"names":["read","socket","ipc","shmget","recv","semop","mmap2","time","preadv"],"action":"SCMP_ACT_ALLOW"},
+        {"names":["clone"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":2114060288,"valueTwo":0,"op":"SCMP_CMP_MASKED_EQ"}]},
+        {"names":["clone"],"action":"SCMP_ACT_ERRNO","errnoRet":7,"args":[{"index":2,"value":9,"op":"SCMP_CMP_GE"}]},
+        {"names":["personality"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":8,"op":"SCMP_CMP_EQ"}]},
+        {"names":["lseek"],"action":"SCMP_ACT_TRAP","args":[{"index":1,"value":4294967297,"op":"SCMP_CMP_GT"},{"index":0,"value":3,"op":"SCMP_CMP_LE"}]},
+        {"names":["kill"],"action":"SCMP_ACT_KILL_PROCESS","args":[{"index":0,"value":3,"op":"SCMP_CMP_NE"},{"index":0,"value":9,"op":"SCMP_CMP_LT"}]},
+        {"names":["open","socketcall","personality"],"action":"SCMP_ACT_LOG"}]"#;
+    for default in ["SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW", "SCMP_ACT_KILL"] {
+        for architectures in [
+            r#""SCMP_ARCH_X86","SCMP_ARCH_X32""#,
+            r#""SCMP_ARCH_X32","SCMP_ARCH_X86_64","SCMP_ARCH_X86","SCMP_ARCH_AARCH64""#,
+            r#""SCMP_ARCH_X86""#,
+            r#""SCMP_ARCH_X32""#,
+            "",
+        ] {
+            let json = format!(
+                r#"{{"defaultAction":"{default}","architectures":[{architectures}],"syscalls":{rules}}}"#
+            );
+            let mut profile: LinuxSeccomp = serde_json::from_str(&json).unwrap();
+            if default == "SCMP_ACT_ALLOW" {
+                let rules = profile.syscalls().clone().unwrap();
+                let denying =
+                    rules.into_iter().filter(|rule| rule.action() != LinuxSeccompAction::ScmpActAllow);
+                profile.set_syscalls(Some(denying.collect()));
+            }
+            agree(&profile, &[0, 3, 8, 9, 1 << 32, (1 << 32) + 1, 0x7e02_0000]);
+        }
+    }
+}
+
+#[test]
+fn machines_with_architectures_of_their_own_are_left_to_libseccomp() {
+    use ScmpArch::{Aarch64, Arm, Mips, Ppc64Le, X32, X86, X8664};
+    for (architectures, possible) in [
+        (&[X8664][..], true),
+        (&[X8664, X86, X32], true),
+        (&[Aarch64, Arm], true),
+        (&[X86, X8664], false),
+        (&[X8664, Arm], false),
+        (&[Ppc64Le, Mips], false),
+    ] {
+        assert_eq!(join::is_possible(architectures), possible, "{architectures:?}");
+    }
+}
