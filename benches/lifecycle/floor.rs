@@ -25,13 +25,15 @@ pub fn rows(setting: &Setting, runtimes: &[Runtime], rounds: usize) -> Vec<Row> 
         process.push(begin.elapsed().as_secs_f64() * 1000.0);
         assert!(status.is_ok_and(|s| s.success()), "busybox runs");
         let begin = Instant::now();
-        let child =
-            clone_process(CloneOptions { new_pid_namespace: true, ..CloneOptions::default() }, |_| {
+        let child = clone_process(
+            CloneOptions { namespaces: CloneFlags::CLONE_NEWPID, ..CloneOptions::default() },
+            |_| {
                 isolate(&rootfs.join("proc")).map_or(100, |()| {
                     let _ = Command::new(&busybox).arg("true").exec();
                     101
                 })
-            });
+            },
+        );
         let ended = waitpid(child.expect("a process"), None);
         isolated.push(begin.elapsed().as_secs_f64() * 1000.0);
         assert!(matches!(ended, Ok(WaitStatus::Exited(_, 0))), "the floor: {ended:?}");
