@@ -1,8 +1,8 @@
 //! Which namespaces a container has, and who enters or makes them when. Entering and making is libcontainer's work;
 //! the order is ours, since it depends on user namespaces, cgroups and permissions.
 
-use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::{fs, io};
 
 use libcontainer::namespaces::{NamespaceError, Namespaces};
 use nix::errno::Errno;
@@ -91,6 +91,18 @@ impl Plan {
     pub fn at_birth(&self) -> CloneFlags {
         let new = self.list.iter().filter(|namespace| namespace.path().is_none());
         new.map(|namespace| flag(namespace.typ())).filter(|flag| BORN_IN.contains(*flag)).collect()
+    }
+
+    /// What is said where the clone that makes init is refused.
+    pub fn not_born(&self, error: &io::Error) -> String {
+        let born_in = self.at_birth();
+        let kinds = self.list.iter().filter(|n| n.path().is_none() && born_in.contains(flag(n.typ())));
+        let names = kinds.map(|namespace| file(namespace.typ())).collect::<Vec<_>>().join(", ");
+        let hint = match error.raw_os_error() {
+            Some(libc::ENOSPC) => " (see /proc/sys/user/max_*_namespaces)",
+            _ => "",
+        };
+        format!("failed to clone into new namespaces [{names}]: {}{hint}", Reason::of(error))
     }
 
     /// Joins or makes one namespace.
@@ -194,6 +206,19 @@ mod tests {
         assert_eq!(kinds, [LinuxNamespaceType::Ipc, LinuxNamespaceType::Mount, LinuxNamespaceType::User]);
         let own = i32::try_from(std::process::id()).unwrap();
         assert!(!plan.flags_towards(own).contains(CloneFlags::CLONE_NEWUSER));
+    }
+
+    #[test]
+    fn init_is_born_in_what_is_new_and_needs_no_stage() {
+        let plan = plan(
+            r#"[{"type":"cgroup"},{"type":"pid"},{"type":"network","path":"/n"},{"type":"user"},{"type":"time"},{"type":"mount"}]"#,
+        );
+        assert_eq!(plan.at_birth(), CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS);
+        let refused = plan.not_born(&io::Error::from_raw_os_error(libc::ENOSPC));
+        assert_eq!(
+            refused,
+            "failed to clone into new namespaces [pid, mnt]: no space left on device (see /proc/sys/user/max_*_namespaces)"
+        );
     }
 
     #[test]

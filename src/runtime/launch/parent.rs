@@ -142,7 +142,7 @@ pub fn launch_init(
         run(in_cgroup);
         1
     })
-    .map_err(RuntimeError::call("clone"))?;
+    .map_err(|error| RuntimeError::Start(plan.not_born(&error)))?;
     drop(theirs);
     let mut run = Run { channel, service, children: Children(vec![child]), kind: Kind::Init };
     let launched = run.serve(if staged { None } else { Some(child) }, child, settle)?;

@@ -28,7 +28,7 @@ pub fn before_init(
     let done = enter_for_init(spec, plan, channel).and_then(|()| {
         let options =
             CloneOptions { namespaces: plan.at_birth(), sibling: true, cgroup: cradle.map(AsFd::as_fd) };
-        spawn(options, channel, init)
+        spawn(options, channel, init, |error| plan.not_born(error))
     });
     told(done, channel)
 }
@@ -43,11 +43,12 @@ pub fn before_tenant(
     tenant: impl FnOnce(),
 ) -> i32 {
     let done = enter_for_tenant(target, flags, entered, channel).and_then(|()| {
-        spawn(CloneOptions { sibling: true, ..CloneOptions::default() }, channel, |_| {
-            match channel.wait_for_answer() {
-                Ok(_) => tenant(),
-                Err(error) => drop(told(Err(error.into()), channel)),
-            }
+        let tenant = |_| match channel.wait_for_answer() {
+            Ok(_) => tenant(),
+            Err(error) => drop(told(Err(error.into()), channel)),
+        };
+        spawn(CloneOptions { sibling: true, ..CloneOptions::default() }, channel, tenant, |error| {
+            format!("unable to clone the container's process: {}", Reason::of(error))
         })
     });
     told(done, channel)
@@ -78,12 +79,17 @@ fn told(done: Result<(), Failure>, channel: &Channel) -> i32 {
     }
 }
 
-fn spawn(options: CloneOptions<'_>, channel: &Channel, child: impl FnOnce(bool)) -> Result<(), Failure> {
+fn spawn(
+    options: CloneOptions<'_>,
+    channel: &Channel,
+    child: impl FnOnce(bool),
+    refused: impl FnOnce(&std::io::Error) -> String,
+) -> Result<(), Failure> {
     let pid = clone_process(options, |in_cgroup| {
         child(in_cgroup);
         1
     })
-    .map_err(|error| format!("unable to clone the container's process: {}", Reason::of(&error)))?;
+    .map_err(|error| refused(&error))?;
     Ok(channel.tell(&Request::Child(pid))?)
 }
 
