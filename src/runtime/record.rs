@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -77,27 +77,6 @@ struct Core {
     #[serde(default)]
     init: Option<ProcessId>,
     cgroup: Cgroup,
-}
-
-/// What there is to know of a container that is only looked at: a small part of the record, read in a third of the time.
-#[derive(Debug, Deserialize)]
-pub(super) struct Brief {
-    format: u32,
-    #[serde(default)]
-    pub annotations: BTreeMap<String, String>,
-    #[serde(default)]
-    pub ready: bool,
-    #[serde(default)]
-    pub init: Option<ProcessId>,
-}
-
-impl Brief {
-    /// The part of a record that was opened; `None` if it is none that this rt understands.
-    pub fn read(mut file: &File) -> Option<Self> {
-        let mut text = Vec::new();
-        file.read_to_end(&mut text).ok()?;
-        serde_json::from_slice::<Self>(&text).ok().filter(|brief| brief.format <= FORMAT)
-    }
 }
 
 impl Record {
