@@ -199,7 +199,7 @@ fn execute(
     let meters = Meters::open(request, &plan, accounting, vec![worker.pid()])?;
     // From the moment that the worker is in the container's cgroup, a signal ends the proof in order.
     let signals = SignalGuard::new().map_err(|source| ProofError::Observe { what: "signals", source })?;
-    worker.join(&accounting.location.dir)?;
+    worker.enter(&accounting.location.dir)?;
     let before = meters.own.read()?;
     let limiter_before = meters.limiter().read()?;
     let above_before = meters.hits_above();

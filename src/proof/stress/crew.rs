@@ -86,21 +86,26 @@ impl Member {
         }
     }
 
-    /// Starts a worker: out of the cgroup, then in it, then at work.
+    /// Starts a worker: out of the cgroup, then in it. It waits for its work.
     pub fn start(&mut self, quarters: &Quarters<'_>) -> Result<(), ProofError> {
         let file = quarters.file_for(self.strategy)?;
-        let mut worker = Worker::spawn(quarters.program, self.strategy, self.share_bytes, file)?;
-        worker.join(&quarters.dir)?;
+        let worker = Worker::spawn(quarters.program, self.strategy, self.share_bytes, file)?;
+        worker.enter(&quarters.dir)?;
+        self.starts += 1;
+        self.worker = Some(worker);
+        Ok(())
+    }
+
+    /// Has the worker that was started fill its share.
+    pub fn set_to_work(&mut self, quarters: &Quarters<'_>) {
+        let Some(worker) = self.worker.as_mut() else { return };
         if let Some(dir) = &quarters.unified_dir {
             // Without it the pressure of this worker is not counted, and nothing else changes.
             let _ = worker.join(dir);
         }
         // A worker that has gone meanwhile shows on its pidfd.
         let _ = worker.order(self.share_bytes, quarters.step_bytes, u64::MAX);
-        self.starts += 1;
         self.state = MemberState::Filling;
-        self.worker = Some(worker);
-        Ok(())
     }
 
     /// True where it is time to start again.

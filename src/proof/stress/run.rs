@@ -247,11 +247,12 @@ impl<'a> Run<'a> {
         let mut victims_at = Instant::now();
         loop {
             let now = Instant::now();
-            for member in &mut self.members {
-                if member.is_due(now) {
-                    member.start(&self.quarters)?;
-                }
+            let mut due: Vec<_> = self.members.iter_mut().filter(|member| member.is_due(now)).collect();
+            for member in &mut due {
+                member.start(&self.quarters)?;
             }
+            // Together: of moves in a row, only the first one waits for a grace period.
+            due.into_iter().for_each(|member| member.set_to_work(&self.quarters));
             self.meters.workers = self.members.iter().filter_map(Member::worker_pid).collect();
             if now >= victims_at {
                 victims_at = now + VICTIMS_EVERY;

@@ -1,5 +1,5 @@
-//! The worker's side. Everything that allocates happens before it says [`Reply::Ready`]; after that it is moved
-//! into the container's cgroup, and each page it touches is charged there.
+//! The worker's side. Everything that allocates happens before it says [`Reply::Ready`]; after that it enters
+//! the container's cgroup, and each page it touches is charged there.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -9,12 +9,13 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use caps::{CapSet, Capability, CapsHashSet};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 
+use super::door;
 use super::wire::{Order, Reply, Stage};
 use crate::exit::ExitStatus;
 use crate::proof::strategy::{Fill, Strategy};
@@ -126,16 +127,12 @@ fn written_file() -> io::Result<File> {
     io::stderr().as_fd().try_clone_to_owned().map(File::from)
 }
 
-/// Stays on one CPU, so that one batch of charges is in play. Done after joining: a v2 cgroup's cpuset counts.
+/// Stays on the CPU it is on, so that one batch of charges is in play; not on the same for all workers of a stress. Done
+/// after joining: a v2 cgroup's cpuset counts.
 fn pin() -> io::Result<()> {
-    let this = Pid::from_raw(0);
-    let allowed = sched_getaffinity(this)?;
-    let Some(cpu) = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap_or(false)) else {
-        return Ok(());
-    };
     let mut one = CpuSet::new();
-    one.set(cpu)?;
-    Ok(sched_setaffinity(this, &one)?)
+    one.set(sched_getcpu()?)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &one)?)
 }
 
 /// Obeys orders until the parent closes the socket.
@@ -143,6 +140,10 @@ fn serve(socket: &mut UnixStream, fill: &mut dyn Fill, page: &SharedPage) -> Sta
     let (touched, rewritten) = (&page.cells()[TOUCHED_CELL], &page.cells()[REWRITTEN_CELL]);
     let told = |result: io::Result<()>| result.map_err(|e| (Stage::Fill, e));
     told(Reply::Ready.send(socket))?;
+    if door::enter(&*socket).is_err() {
+        // The parent has gone.
+        return Ok(());
+    }
     let mut done = 0;
     let mut pinned = false;
     while let Ok(order) = Order::receive(socket) {

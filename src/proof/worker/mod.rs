@@ -3,6 +3,7 @@
 //! the shared progress page; everything else is closed.
 
 mod child;
+mod door;
 mod parent;
 mod wire;
 

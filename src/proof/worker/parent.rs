@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::child::{REWRITTEN_CELL, SUBCOMMAND, TOUCHED_CELL};
+use super::door;
 use super::wire::{Order, Reply};
 use crate::cgroup::{CgroupError, join};
 use crate::proof::error::ProofError;
@@ -134,6 +135,15 @@ impl Worker {
     /// Readable when there is a [`Reply`], or the worker has gone.
     pub fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// Has the worker enter the folder `dir` of its memory cgroup, before the first order. Its charges so far stay where
+    /// they are.
+    pub fn enter(&self, dir: &Path) -> Result<(), CgroupError> {
+        match door::send_in(&self.socket, dir) {
+            Ok(true) => Ok(()),
+            _ => self.join(dir),
+        }
     }
 
     /// Moves the worker into the cgroup folder `dir`.

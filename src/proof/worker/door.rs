@@ -1,0 +1,68 @@
+//! The way into the container's cgroup. On v1 a process with one thread that moves itself by `tasks` waits for nobody; one that is
+//! moved waits for a grace period of RCU first ([`crate::runtime::cgroups`] has the same for create and exec).
+//!
+//! A reply over the socket would be charged to the cgroup, so the worker's word is that it closes a pipe.
+
+use std::fs::File;
+use std::io::{self, IoSlice, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+
+use crate::sys::socket::receive;
+
+/// Parent: shows the worker the way into the cgroup folder `dir`, and waits until it has tried. False where it is still
+/// outside and has to be moved. True also of a worker that has gone, which shows on its pidfd.
+pub(super) fn send_in(socket: &UnixStream, dir: &Path) -> io::Result<bool> {
+    // The kernel asks whether who opened it may move processes, so the worker needs no capability.
+    let tasks = File::options().write(true).open(dir.join("tasks")).ok();
+    let (mut word, theirs) = io::pipe()?;
+    let mut descriptors = vec![theirs.as_raw_fd()];
+    descriptors.extend(tasks.as_ref().map(AsRawFd::as_raw_fd));
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&[0])], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    drop(theirs);
+    Ok(word.read(&mut [0])? == 0)
+}
+
+/// Worker: takes the way that the parent shows. Whatever this allocates is done before.
+pub(super) fn enter(socket: impl AsFd) -> io::Result<()> {
+    let (_, descriptors) = receive(socket, &mut [0])?;
+    let mut descriptors = descriptors.into_iter();
+    let mut word = PipeWriter::from(descriptors.next().ok_or(io::ErrorKind::UnexpectedEof)?);
+    let entered = descriptors.next().is_some_and(|tasks| File::from(tasks).write_all(b"0").is_ok());
+    if entered { Ok(()) } else { word.write_all(&[0]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tried on a folder that takes any word.
+    fn entered(dir: &Path) -> bool {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let worker = std::thread::spawn(move || enter(theirs));
+        let entered = send_in(&ours, dir).unwrap();
+        worker.join().unwrap().unwrap();
+        entered
+    }
+
+    #[test]
+    fn a_worker_says_whether_it_moved_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!entered(dir.path()), "v2 has no such file");
+        let tasks = dir.path().join("tasks");
+        std::fs::write(&tasks, "").unwrap();
+        assert!(entered(dir.path()));
+        assert_eq!(std::fs::read(&tasks).unwrap(), b"0");
+    }
+
+    #[test]
+    fn a_parent_that_has_gone_is_an_error() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        drop(ours);
+        assert!(enter(theirs).is_err());
+    }
+}
