@@ -1,4 +1,4 @@
-//! The prover's accuracy and cost, beside a plain loop and stress-ng: `cargo bench --bench prover`.
+//! The prover's accuracy and cost, beside loops in C and stress-ng: `cargo bench --bench prover`.
 //! Every proof is of a fresh cgroup; all memory is in 4 KiB pages.
 #![allow(clippy::unwrap_used, reason = "a benchmark stops at the first surprise")]
 
@@ -15,9 +15,6 @@ const DOCUMENT: &str = "docs/performance.md";
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
-    if args.first().is_some_and(|a| a == fill::PLAIN_LOOP) {
-        return fill::plain_loop(&args[1], &args[2]);
-    }
     assert!(nix::unistd::geteuid().is_root(), "the benchmark needs root: it makes cgroups");
     let text = format!(
         "Medians; {}.\n\n{}\n{}\n{}",

@@ -32,7 +32,7 @@ pub struct ProvingArgs {
     /// where the strategy file writes, as the container sees it
     #[arg(long, value_name = "DIR")]
     pub file_dir: Option<PathBuf>,
-    /// how much is asked for at a time, such as 1M
+    /// how much is asked for at a time, such as 1M (default: 256K)
     #[arg(long, value_name = "SIZE")]
     pub step: Option<String>,
     /// where a container has no limit: go up to this many MiB

@@ -4,7 +4,7 @@ use anyhow::{Context, anyhow};
 
 use super::proof_subject::{self, Named};
 use crate::cli::{Global, ProvingArgs};
-use crate::proof::{Asked, Request, Strategy};
+use crate::proof::{Asked, Request, STEP_BYTES, Strategy};
 use crate::units::{MIB, Ram};
 
 /// The arguments, read; a mistake in them is exit 2.
@@ -54,10 +54,10 @@ pub(super) fn is_nameless(args: &ProvingArgs) -> bool {
     args.pid.is_some() || args.cgroup.is_some()
 }
 
-/// A `--step`; 1 MiB where none is given.
+/// A `--step` in bytes.
 fn step(text: Option<&str>) -> anyhow::Result<u64> {
     match text.map(str::parse).transpose().context("bad --step")? {
-        None => Ok(MIB),
+        None => Ok(STEP_BYTES),
         Some(Ram::Limited(bytes)) => Ok(bytes),
         Some(Ram::Unlimited) => Err(anyhow!("bad --step: max is no step")),
     }

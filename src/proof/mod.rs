@@ -34,6 +34,6 @@ pub use facts::Facts;
 pub use plan::Plan;
 pub use record::Record;
 pub use refusal::{Reason, Refusal};
-pub use request::{Asked, Place, Request, Status, Subject};
+pub use request::{Asked, Place, Request, STEP_BYTES, Status, Subject};
 pub use strategy::Strategy;
 pub use verdict::{Decision, Verdict, decide};

@@ -6,7 +6,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::Fill;
-use super::mapped::{PAGE, PIECE};
+
+/// Written in one go, at most: it stays in the cache.
+const PIECE: usize = 256 << 10;
 
 pub(super) struct InFile {
     file: File,
@@ -21,14 +23,12 @@ impl InFile {
 }
 
 impl Fill for InFile {
-    fn extend(&mut self, from: usize, to: usize, fine: bool, progress: &dyn Fn(usize)) -> io::Result<()> {
-        let piece = if fine { PAGE } else { PIECE };
+    fn extend(&mut self, from: usize, to: usize, step: usize, progress: &dyn Fn(usize)) -> io::Result<()> {
+        let piece = step.min(PIECE);
         for start in (from..to).step_by(piece) {
             let end = to.min(start + piece);
             self.file.write_all_at(&self.bytes[..end - start], start as u64)?;
-            if fine || end == to {
-                progress(end);
-            }
+            progress(end);
         }
         Ok(())
     }

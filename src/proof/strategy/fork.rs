@@ -30,9 +30,12 @@ pub fn share(bytes: u64) -> u64 {
 const FILLING: &str = "1000";
 const FULL: &str = "900";
 
-/// Orders to a child that are no fill: to lower its oom_score_adj, and to write again what it holds.
-const REST: u64 = 0;
-const AGAIN: u64 = u64::MAX;
+/// An order to a child: up to where, in which steps.
+type Order = [u64; 2];
+
+/// Orders that are no fill: to lower its oom_score_adj, and to write again what it holds.
+const REST: Order = [0, 0];
+const AGAIN: Order = [u64::MAX, 0];
 
 /// The children, of which the last one fills.
 pub(super) struct Family {
@@ -70,15 +73,15 @@ impl Family {
         error
     }
 
-    fn fill(&mut self, from: usize, to: usize, fine: bool, progress: &dyn Fn(usize)) -> io::Result<()> {
+    fn fill(&mut self, from: usize, to: usize, step: usize, progress: &dyn Fn(usize)) -> io::Result<()> {
         let share = self.share;
         let mut at = from;
         while at < to {
             let child = self.child(at, progress)?;
             let end = to.min(child.start + share);
-            child.fill(end - child.start, fine)?;
+            child.ask([(end - child.start) as u64, step as u64])?;
             if end == child.start + share {
-                child.rest()?;
+                child.ask(REST)?;
             }
             at = end;
         }
@@ -96,8 +99,8 @@ impl Family {
 }
 
 impl Fill for Family {
-    fn extend(&mut self, from: usize, to: usize, fine: bool, progress: &dyn Fn(usize)) -> io::Result<()> {
-        self.fill(from, to, fine, progress).map_err(|e| self.end_alike(e))
+    fn extend(&mut self, from: usize, to: usize, step: usize, progress: &dyn Fn(usize)) -> io::Result<()> {
+        self.fill(from, to, step, progress).map_err(|e| self.end_alike(e))
     }
 
     fn rewrite(&mut self, to: usize, written: &dyn Fn(usize)) -> io::Result<()> {
@@ -122,19 +125,9 @@ impl Child {
         Ok(Self { pid, socket: ours, start })
     }
 
-    /// Has the child use its bytes up to `to`.
-    fn fill(&mut self, to: usize, fine: bool) -> io::Result<()> {
-        let order = (to as u64) << 1 | u64::from(fine);
-        self.ask(order)
-    }
-
-    /// Tells the child that it is full.
-    fn rest(&mut self) -> io::Result<()> {
-        self.ask(REST)
-    }
-
-    fn ask(&mut self, order: u64) -> io::Result<()> {
-        self.socket.write_all(&order.to_le_bytes())?;
+    /// Has the child obey.
+    fn ask(&mut self, [to, step]: Order) -> io::Result<()> {
+        self.socket.write_all([to, step].map(u64::to_le_bytes).as_flattened())?;
         self.socket.read_exact(&mut [0; 1])
     }
 }
@@ -147,15 +140,16 @@ fn serve(mut socket: UnixStream, parent: Pid, share: usize, progress: &dyn Fn(us
     }
     let mut memory = Mapped::new(Region::new(share)?, Constant);
     let mut done = 0;
-    let mut order = [0; 8];
     loop {
-        socket.read_exact(&mut order)?;
-        match u64::from_le_bytes(order) {
+        let mut order = [[0; 8]; 2];
+        socket.read_exact(order.as_flattened_mut())?;
+        match order.map(u64::from_le_bytes) {
             REST => set_oom_score_adj(FULL)?,
             AGAIN => memory.rewrite(done, &|_| {})?,
-            order => {
-                let to = usize::try_from(order >> 1).unwrap_or(share).min(share);
-                memory.extend(done, to, order & 1 == 1, progress)?;
+            [to, step] => {
+                let to = usize::try_from(to).unwrap_or(share).min(share);
+                let step = usize::try_from(step).unwrap_or(PAGE).max(PAGE);
+                memory.extend(done, to, step, progress)?;
                 done = to;
             }
         }

@@ -5,10 +5,11 @@ use std::io;
 use super::Fill;
 use crate::sys::memory::Region;
 
-pub(super) const PAGE: usize = 4096;
+/// The step that goes page by page.
+pub const PAGE: usize = 4096;
 
-/// Written in one go, at most.
-pub(super) const PIECE: usize = 1 << 20;
+/// Written again in one go, at most.
+const PIECE: usize = 256 << 10;
 
 /// What a strategy writes, by the offset in its memory.
 pub(super) trait Content {
@@ -45,21 +46,16 @@ impl<C: Content> Mapped<C> {
 }
 
 impl<C: Content> Fill for Mapped<C> {
-    fn extend(&mut self, from: usize, to: usize, fine: bool, progress: &dyn Fn(usize)) -> io::Result<()> {
-        if fine {
-            for start in (from..to).step_by(PAGE) {
-                let end = to.min(start + PAGE);
-                self.content.write(start, &mut self.region.bytes()[start..end]);
-                progress(end);
+    fn extend(&mut self, from: usize, to: usize, step: usize, progress: &dyn Fn(usize)) -> io::Result<()> {
+        for start in (from..to).step_by(step) {
+            let end = to.min(start + step);
+            // One call for all page faults of the step; the write after it costs memory bandwidth alone.
+            if step > PAGE && self.populates && self.region.populate(start, end).is_err() {
+                self.populates = false;
             }
-            return Ok(());
+            self.content.write(start, &mut self.region.bytes()[start..end]);
+            progress(end);
         }
-        // One call for all page faults of the piece; the write after it costs memory bandwidth alone.
-        if self.populates && self.region.populate(from, to).is_err() {
-            self.populates = false;
-        }
-        self.content.write(from, &mut self.region.bytes()[from..to]);
-        progress(to);
         Ok(())
     }
 
@@ -88,7 +84,7 @@ mod tests {
     #[test]
     fn memory_that_lost_a_bit_is_found() {
         let mut fill = Mapped::new(Region::new(4 * PAGE).unwrap(), Words);
-        fill.extend(0, 4 * PAGE, false, &|_| {}).unwrap();
+        fill.extend(0, 4 * PAGE, 4 * PAGE, &|_| {}).unwrap();
         fill.verify(4 * PAGE).unwrap();
         fill.region.bytes()[PAGE + 3] ^= 0x10;
         assert_eq!(fill.verify(4 * PAGE).unwrap_err().raw_os_error(), Some(nix::libc::EIO));

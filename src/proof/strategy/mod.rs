@@ -16,6 +16,7 @@ mod mapped;
 mod pattern;
 mod random;
 
+pub use mapped::PAGE;
 use mapped::{Constant, Mapped};
 
 /// The strategies by name.
@@ -111,9 +112,9 @@ impl FromStr for Strategy {
 
 /// Memory being filled, in the worker.
 pub trait Fill {
-    /// Uses the bytes `from..to` (whole pages, `from` is where the last call ended). Where `fine`, page by page.
-    /// `progress` is told the new end after each piece; the process may be killed at any byte.
-    fn extend(&mut self, from: usize, to: usize, fine: bool, progress: &dyn Fn(usize)) -> io::Result<()>;
+    /// Uses the bytes `from..to` (whole pages, `from` is where the last call ended), in steps of at most `step` bytes
+    /// (whole pages, not 0). `progress` is told the new end after each; the process may be killed at any byte.
+    fn extend(&mut self, from: usize, to: usize, step: usize, progress: &dyn Fn(usize)) -> io::Result<()>;
 
     /// Writes the bytes `0..to`, which are used, again; `written` is told how many after each piece.
     fn rewrite(&mut self, to: usize, written: &dyn Fn(usize)) -> io::Result<()>;
@@ -147,9 +148,9 @@ mod tests {
         for strategy in Strategy::ALL.into_iter().filter(|s| *s != Strategy::Fork) {
             let mut fill = prepared(strategy, 64 * 4096);
             let seen = Cell::new(0);
-            fill.extend(0, 32 * 4096, false, &|end| seen.set(end)).unwrap();
+            fill.extend(0, 32 * 4096, 1 << 20, &|end| seen.set(end)).unwrap();
             assert_eq!(seen.get(), 32 * 4096, "{strategy}");
-            fill.extend(32 * 4096, 64 * 4096, true, &|end| {
+            fill.extend(32 * 4096, 64 * 4096, 4096, &|end| {
                 assert_eq!(end - seen.get(), 4096, "{strategy} page by page");
                 seen.set(end);
             })

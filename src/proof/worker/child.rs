@@ -18,7 +18,7 @@ use nix::unistd::{Pid, getppid};
 use super::door;
 use super::wire::{Order, Reply, Stage};
 use crate::exit::ExitStatus;
-use crate::proof::strategy::{Fill, Strategy};
+use crate::proof::strategy::{Fill, PAGE, Strategy};
 use crate::sys::memory::SharedPage;
 use crate::sys::worker::close_inherited;
 
@@ -174,7 +174,7 @@ fn sustain(done: usize, fill: &mut dyn Fill, rewritten: &AtomicU64) -> io::Resul
     }
 }
 
-/// Obeys [`Order::Fill`].
+/// Obeys [`Order::Fill`]: in steps, then page by page.
 fn fill_up(
     [to, step, fine_from]: [u64; 3],
     done: &mut usize,
@@ -185,14 +185,11 @@ fn fill_up(
     let (to, step) = (size(to)?, size(step)?);
     let fine_from = usize::try_from(fine_from).unwrap_or(usize::MAX);
     let progress = |end: usize| touched.store(end as u64, Ordering::Release);
-    while *done < to {
-        let fine = *done >= fine_from;
-        let mut end = to.min(done.saturating_add(step.max(1)));
-        if !fine {
-            end = end.min(fine_from);
+    for (end, step) in [(to.min(fine_from), step.max(PAGE)), (to, PAGE)] {
+        if *done < end {
+            fill.extend(*done, end, step, &progress)?;
+            *done = end;
         }
-        fill.extend(*done, end, fine, &progress)?;
-        *done = end;
     }
     Ok(())
 }
@@ -203,29 +200,38 @@ mod tests {
     use std::cell::RefCell;
 
     #[derive(Default)]
-    struct Pieces(RefCell<Vec<(usize, usize, bool)>>);
+    struct Pieces(RefCell<Vec<(usize, usize, usize)>>);
 
     impl Fill for Pieces {
-        fn extend(&mut self, from: usize, to: usize, fine: bool, progress: &dyn Fn(usize)) -> io::Result<()> {
-            self.0.borrow_mut().push((from, to, fine));
+        fn extend(
+            &mut self,
+            from: usize,
+            to: usize,
+            step: usize,
+            progress: &dyn Fn(usize),
+        ) -> io::Result<()> {
+            self.0.borrow_mut().push((from, to, step));
             progress(to);
             Ok(())
         }
 
         fn rewrite(&mut self, to: usize, written: &dyn Fn(usize)) -> io::Result<()> {
-            self.0.borrow_mut().push((0, to, false));
+            self.0.borrow_mut().push((0, to, 0));
             written(to);
             if self.0.borrow().len() < 3 { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) }
         }
     }
 
     #[test]
-    fn an_order_is_cut_into_steps_and_goes_fine_where_told() {
+    fn an_order_goes_page_by_page_where_told() {
         let (mut fill, touched, mut done) = (Pieces::default(), AtomicU64::new(0), 0);
-        fill_up([25, 10, 15], &mut done, &mut fill, &touched).unwrap();
-        assert_eq!(*fill.0.borrow(), [(0, 10, false), (10, 15, false), (15, 25, true)]);
-        fill_up([30, 10, 15], &mut done, &mut fill, &touched).unwrap();
-        assert_eq!((done, touched.load(Ordering::Acquire)), (30, 30));
+        let pages = |order: [u64; 3]| order.map(|n| n * PAGE as u64);
+        fill_up(pages([25, 10, 15]), &mut done, &mut fill, &touched).unwrap();
+        fill_up(pages([30, 10, 15]), &mut done, &mut fill, &touched).unwrap();
+        let in_pages: Vec<_> =
+            fill.0.borrow().iter().map(|(from, to, step)| (from / PAGE, to / PAGE, step / PAGE)).collect();
+        assert_eq!(in_pages, [(0, 15, 10), (15, 25, 1), (25, 30, 1)]);
+        assert_eq!((done, touched.load(Ordering::Acquire)), (30 * PAGE, 30 * PAGE as u64));
     }
 
     #[test]
