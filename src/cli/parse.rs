@@ -8,8 +8,8 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches};
 
 use super::normalise::{Normalised, normalise};
 use super::{
-    Cli, Command, ContainerArgs, CreateArgs, DeleteArgs, ExecArgs, Global, KillArgs, ListArgs, PsArgs,
-    RunArgs, UpdateArgs, help,
+    Cli, ContainerArgs, CreateArgs, DeleteArgs, ExecArgs, Global, KillArgs, ListArgs, PsArgs, RunArgs,
+    UpdateArgs, help,
 };
 use crate::exit::ExitStatus;
 
@@ -196,15 +196,6 @@ fn lenient_global(types: &clap::Command, found: &Normalised) -> Global {
 fn settle(cli: &mut Cli) -> Result<(), String> {
     if let Some(root) = cli.global.root.take() {
         cli.global.root = Some(state_root(&root)?);
-    }
-    if let Command::TestMemory(args) = &mut cli.command
-        && args.mb.is_none()
-        && (args.proving.pid.is_some() || args.proving.cgroup.is_some())
-    {
-        // Nothing names a container then: the one word is the size.
-        if let Some(word) = args.container.take() {
-            args.mb = Some(word.parse().map_err(|_| format!("invalid value '{word}' for '[MB]'"))?);
-        }
     }
     Ok(())
 }

@@ -230,7 +230,7 @@ fn execute(
         ancestor_hits: meters.hits_above().saturating_sub(above_before),
         swapped_bytes: observer.swapped_bytes,
         others_grew_bytes: observer.others_grew_bytes,
-        samples: std::mem::take(&mut observer.samples),
+        samples: observer.samples.take(),
     };
     record.observed(&plan, worker.pid(), &evidence);
     let ended = ended.elapsed();

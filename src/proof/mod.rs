@@ -20,6 +20,7 @@ pub mod preflight;
 pub mod record;
 pub mod refusal;
 pub mod request;
+pub mod samples;
 pub mod scratch;
 pub mod strategy;
 pub mod stress;

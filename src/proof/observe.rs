@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use super::error::ProofError;
 use super::evidence::{Sample, Stop};
 use super::plan::Plan;
+use super::samples::Samples;
 use super::worker::{Reply, Worker};
 use crate::cgroup::Meter;
 use crate::poll::{SignalGuard, ticker};
@@ -26,9 +27,6 @@ pub const VICTIMS_EVERY: Duration = Duration::from_millis(100);
 /// then sleeps up to 2 s in each call that charges (mem_cgroup_handle_over_high): one step a call.
 const STALL_BYTES: u64 = 4 << 20;
 const STALL_AFTER: Duration = Duration::from_secs(4);
-
-/// Samples kept; when there are more, every other one goes.
-const MAX_SAMPLES: usize = 600;
 
 /// A look at usage and swap, and who might die; given by the engine, which knows the cgroups.
 pub trait Watched {
@@ -53,9 +51,7 @@ pub struct Observer {
     victims_at: Instant,
     /// Progress, hits of memory.high and time when progress was last enough.
     progress: (u64, u64, Instant),
-    keep_every: u32,
-    skipped: u32,
-    pub samples: Vec<Sample>,
+    pub samples: Samples,
     pub swapped_bytes: u64,
     /// The most that the usage of others rose, from its lowest.
     pub others_grew_bytes: u64,
@@ -77,9 +73,7 @@ impl Observer {
             deadline: now + plan.deadline,
             victims_at: now + VICTIMS_EVERY,
             progress: (0, 0, now),
-            keep_every: 1,
-            skipped: 0,
-            samples: Vec::with_capacity(MAX_SAMPLES),
+            samples: Samples::default(),
             swapped_bytes: 0,
             others_grew_bytes: 0,
             others_least: plan.usage_before_bytes,
@@ -177,7 +171,7 @@ impl Observer {
         let sample = Sample { at_us, touched_bytes, usage_bytes };
         self.swapped_bytes = self.swapped_bytes.max(watched.swapped_bytes());
         see(&sample);
-        self.keep(sample);
+        self.samples.add(sample);
         Ok(sample)
     }
 
@@ -191,24 +185,6 @@ impl Observer {
         // Usage was read after the progress: the worker may have gone on.
         let grown = others.saturating_sub(self.slack).saturating_sub(self.others_least);
         self.others_grew_bytes = self.others_grew_bytes.max(grown);
-    }
-
-    /// Keeps at most [`MAX_SAMPLES`], evenly spread.
-    fn keep(&mut self, sample: Sample) {
-        self.skipped += 1;
-        if self.skipped < self.keep_every {
-            return;
-        }
-        self.skipped = 0;
-        if self.samples.len() == MAX_SAMPLES {
-            let mut index = 0;
-            self.samples.retain(|_| {
-                index += 1;
-                index % 2 == 0
-            });
-            self.keep_every *= 2;
-        }
-        self.samples.push(sample);
     }
 
     /// Whether the time is up, the worker is throttled, or somebody else would die.

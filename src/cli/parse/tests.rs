@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::cli::{Format, ListFormat, LogFormat, Rootless};
+use crate::cli::{Command, Format, ListFormat, LogFormat, Rootless};
 
 fn read(words: &[&str]) -> Result<Cli, Stop> {
     parse(std::iter::once("/usr/bin/rt").chain(words.iter().copied()).map(OsString::from))
@@ -164,8 +164,8 @@ fn proof_commands_read_their_numbers() {
     assert_eq!(args.timeout, Some(Duration::from_secs(5)));
     let Command::TestMemory(args) = line("test-memory --pid 7 96 --format json").command else { panic!() };
     assert_eq!(
-        (args.container, args.mb, args.proving.pid, args.format),
-        (None, Some(96), Some(7), Format::Json)
+        (args.container.as_deref(), args.mb, args.proving.pid, args.format),
+        (Some("96"), None, Some(7), Format::Json)
     );
     let Command::Monitor(args) = line("monitor c 2.5 --interval 100ms").command else { panic!() };
     assert_eq!((args.seconds.as_deref(), args.interval), (Some("2.5"), Duration::from_millis(100)));

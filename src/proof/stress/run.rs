@@ -238,7 +238,7 @@ impl<'a> Run<'a> {
         record.counters_after = Some(after);
         record.members = self.members.iter().map(member_record).collect();
         record.summary = Some(self.summary(&evidence, took));
-        record.samples = std::mem::take(&mut self.tally.samples);
+        record.samples = self.tally.samples.take();
         Ok(decide(&evidence))
     }
 
@@ -284,10 +284,7 @@ impl<'a> Run<'a> {
                 }
                 Event::Ended(WorkerEnd::Signal(SIGKILL)) => self.killed()?,
                 Event::Ended(WorkerEnd::Signal(_)) => self.tally.kills.external += 1,
-                Event::Ended(WorkerEnd::Exit(errno)) => {
-                    let stage = crate::proof::worker::Stage::Fill;
-                    return Ok(Some(Stop::WorkerFailed { stage, errno }));
-                }
+                Event::Ended(WorkerEnd::Exit(code)) => return Ok(Some(Stop::WorkerEnded { code })),
                 Event::Failed { stage, errno } => return Ok(Some(Stop::WorkerFailed { stage, errno })),
             }
         }

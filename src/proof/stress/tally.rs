@@ -4,9 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Counters;
 use crate::proof::evidence::Sample;
-
-/// Samples kept; when there are more, every other one goes.
-const MAX_SAMPLES: usize = 600;
+use crate::proof::samples::Samples;
 
 /// Deaths of workers, by who killed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,8 +27,7 @@ impl Kills {
 /// Usage over all samples, and who died.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
-    pub samples: Vec<Sample>,
-    keep_every: u64,
+    pub samples: Samples,
     pub count: u64,
     sum: u128,
     pub min_bytes: u64,
@@ -52,23 +49,8 @@ impl Tally {
             if self.count == 0 { sample.usage_bytes } else { self.min_bytes.min(sample.usage_bytes) };
         self.max_bytes = self.max_bytes.max(sample.usage_bytes);
         self.sum += u128::from(sample.usage_bytes);
-        if self.count.is_multiple_of(self.keep_every.max(1)) {
-            self.keep(sample);
-        }
+        self.samples.add(sample);
         self.count += 1;
-    }
-
-    /// Keeps at most [`MAX_SAMPLES`], evenly spread.
-    fn keep(&mut self, sample: Sample) {
-        if self.samples.len() == MAX_SAMPLES {
-            let mut index = 0;
-            self.samples.retain(|_| {
-                index += 1;
-                index % 2 == 1
-            });
-            self.keep_every = self.keep_every.max(1) * 2;
-        }
-        self.samples.push(sample);
     }
 
     /// Mean usage over all samples.
@@ -114,9 +96,7 @@ mod tests {
         }
         assert_eq!((tally.count, tally.min_bytes, tally.max_bytes), (5000, 1000, 1010));
         assert!(tally.mean_bytes().abs_diff(1005) <= 1);
-        assert!((MAX_SAMPLES / 2..=MAX_SAMPLES).contains(&tally.samples.len()));
-        let gaps: Vec<_> = tally.samples.windows(2).map(|w| w[1].at_us - w[0].at_us).collect();
-        assert!(gaps.iter().all(|gap| *gap == gaps[0]), "evenly spread: {gaps:?}");
+        assert!(tally.samples.take().len() < 5000);
     }
 
     #[test]

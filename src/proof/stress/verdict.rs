@@ -96,6 +96,10 @@ pub enum Stop {
         stage: Stage,
         errno: i32,
     },
+    /// A worker ended by itself, without a word.
+    WorkerEnded {
+        code: i32,
+    },
 }
 
 /// Everything the verdict is made from.
@@ -159,6 +163,11 @@ pub fn decide(evidence: &Evidence) -> Decision {
             let sentence = format!("a worker could not {}: {cause}", stage.words());
             Decision::new(V::ProverFailed, Some("worker-failed"), sentence)
         }
+        Stop::WorkerEnded { code } => Decision::new(
+            V::ProverFailed,
+            Some("worker-failed"),
+            format!("a worker ended by itself, with exit code {code}"),
+        ),
         Stop::VictimUnsafe => Decision {
             hint: Some(
                 "lower its oom_score_adj to 0, or risk the container with --allow-kill-container".into(),
@@ -253,6 +262,7 @@ mod tests {
             (V::InitDied, Evidence { stop: Stop::InitEnded, max_bytes: 70 * MIB, ..evidence() }),
             (V::Refused, Evidence { stop: Stop::VictimUnsafe, ..evidence() }),
             (V::ProverFailed, Evidence { stop: failed, ..evidence() }),
+            (V::ProverFailed, Evidence { stop: Stop::WorkerEnded { code: 125 }, ..evidence() }),
             (V::KilledByAncestor, Evidence { kills: ancestor, ..early() }),
             (V::KilledExternally, Evidence { kills: external, ..early() }),
             (V::Throttled, Evidence { high_hits: 9, ..early() }),
@@ -261,6 +271,13 @@ mod tests {
         ] {
             assert_eq!(decide(&evidence).verdict, want, "{evidence:?}");
         }
+    }
+
+    #[test]
+    fn an_exit_code_is_not_told_as_an_errno() {
+        let ended = Evidence { stop: Stop::WorkerEnded { code: 2 }, ..evidence() };
+        let told = decide(&ended).sentence;
+        assert!(told.contains("exit code 2") && !told.contains("os error"), "{told}");
     }
 
     #[test]
