@@ -10,6 +10,7 @@ mod cost;
 #[path = "../common/document.rs"]
 mod document;
 mod fill;
+mod life;
 
 const DOCUMENT: &str = "docs/performance.md";
 
@@ -17,11 +18,12 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     assert!(nix::unistd::geteuid().is_root(), "the benchmark needs root: it makes cgroups");
     let text = format!(
-        "Medians; {}.\n\n{}\n{}\n{}",
+        "Medians; {}.\n\n{}\n{}\n{}\n{}",
         document::machine(),
         accuracy::table(),
         fill::table(),
-        cost::table()
+        cost::table(),
+        life::table()
     );
     println!("{text}");
     if !args.iter().any(|a| a == "--dry-run") {

@@ -9,9 +9,13 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use crate::sys::socket::receive;
+
+/// How long a worker may take that is stopped or starved; then it is moved.
+const WITHIN_MS: u16 = 1000;
 
 /// Parent: shows the worker the way into the cgroup folder `dir`, and waits until it has tried. False where it is still
 /// outside and has to be moved. True also of a worker that has gone, which shows on its pidfd.
@@ -24,16 +28,21 @@ pub(super) fn send_in(socket: &UnixStream, dir: &Path) -> io::Result<bool> {
     let rights = [ControlMessage::ScmRights(&descriptors)];
     sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&[0])], &rights, MsgFlags::MSG_NOSIGNAL, None)?;
     drop(theirs);
-    Ok(word.read(&mut [0])? == 0)
+    let told = poll(&mut [PollFd::new(word.as_fd(), PollFlags::POLLIN)], PollTimeout::from(WITHIN_MS))?;
+    Ok(told > 0 && word.read(&mut [0])? == 0)
 }
 
-/// Worker: takes the way that the parent shows. Whatever this allocates is done before.
+/// Worker: takes the way that the parent shows. Whatever this allocates is done before. An error where the parent has gone.
 pub(super) fn enter(socket: impl AsFd) -> io::Result<()> {
     let (_, descriptors) = receive(socket, &mut [0])?;
     let mut descriptors = descriptors.into_iter();
     let mut word = PipeWriter::from(descriptors.next().ok_or(io::ErrorKind::UnexpectedEof)?);
     let entered = descriptors.next().is_some_and(|tasks| File::from(tasks).write_all(b"0").is_ok());
-    if entered { Ok(()) } else { word.write_all(&[0]) }
+    if !entered {
+        // A parent that did not wait for it moves this process all the same.
+        let _ = word.write_all(&[0]);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -57,6 +66,12 @@ mod tests {
         std::fs::write(&tasks, "").unwrap();
         assert!(entered(dir.path()));
         assert_eq!(std::fs::read(&tasks).unwrap(), b"0");
+    }
+
+    #[test]
+    fn a_worker_that_does_not_answer_is_moved() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        assert!(!send_in(&ours, tempfile::tempdir().unwrap().path()).unwrap());
     }
 
     #[test]
