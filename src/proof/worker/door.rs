@@ -1,5 +1,5 @@
-//! The way into the container's cgroup. On v1 a process with one thread that moves itself by `tasks` waits for nobody; one that is
-//! moved waits for a grace period of RCU first ([`crate::runtime::cgroups`] has the same for create and exec).
+//! The way into the container's cgroup. On v1 a process with one thread that moves itself by `tasks` waits for nobody; one
+//! that is moved waits for a grace period of RCU first (`runtime/cgroups/entry` has the same for create and exec).
 //!
 //! A reply over the socket would be charged to the cgroup, so the worker's word is that it closes a pipe.
 
