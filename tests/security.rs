@@ -157,6 +157,14 @@ fn no_descriptor_reaches_the_container() {
     let id = sandbox.id("create");
     let path = sandbox.prepare(&mut bundle, &id);
     leaking(&sandbox, &["create", "--bundle", &path, &id]).ok();
+    // While it waits init has the pipes for it, which are in its folder, and nothing else of the host.
+    let folder = sandbox.root().join(&id);
+    let numbers = fs::read_dir(format!("/proc/{}/fd", sandbox.pid(&id))).expect("descriptors");
+    let files: Vec<_> = numbers.flatten().filter_map(|number| fs::read_link(number.path()).ok()).collect();
+    let others: Vec<_> =
+        files.iter().filter(|file| file.starts_with("/sys") || file.starts_with("/proc")).collect();
+    assert!(others.is_empty(), "{others:?}");
+    assert_eq!(files.iter().filter(|file| file.starts_with(&folder)).count(), 2, "{files:?}");
     leaking(&sandbox, &["start", &id]).ok();
     let descriptors = || fs::read_dir(format!("/proc/{}/fd", sandbox.pid(&id))).map_or(0, Iterator::count);
     wait_until("three descriptors", || descriptors() == 3);

@@ -16,7 +16,7 @@ use super::container::Container;
 use super::default_bundle;
 use super::error::{Result, RuntimeError};
 use super::record::{self, Record};
-use super::summary::{self, Summary};
+use super::summary::{self, Lens, Summary};
 use crate::cli::{Global, Rootless};
 use crate::sys::process::close_number;
 
@@ -219,9 +219,9 @@ impl Store {
     pub fn list(&self) -> Result<Vec<Summary>> {
         let Some(root) = self.read_root()? else { return Ok(Vec::new()) };
         let folder = File::open(&self.root).map_err(RuntimeError::file("open", &self.root))?;
-        let (mut containers, mut buffer) = (Vec::new(), Vec::new());
+        let (mut containers, mut lens) = (Vec::new(), Lens::default());
         for entry in root.flatten() {
-            match summary::of(&folder, &self.root, &entry.file_name(), &mut buffer) {
+            match summary::of(&folder, &self.root, &entry.file_name(), &mut lens) {
                 Ok(container) => containers.extend(container),
                 Err(error) => tracing::warn!("{error}"),
             }

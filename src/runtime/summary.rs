@@ -11,7 +11,7 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fstatat};
 use serde::Deserialize;
 
-use super::cgroups::Glimpse;
+use super::cgroups::{Above, Glimpse};
 use super::error::Result;
 use super::record::{self, FORMAT, Record};
 use super::status::{ProcessId, Status};
@@ -56,17 +56,20 @@ struct Part<'a> {
     cgroup: Glimpse<'a>,
 }
 
-/// Of the container whose state folder is `name` in the open folder `root`; `None` if that is none of ours. `buffer` is for records.
+/// What looking at many takes, kept from one to the next.
+#[derive(Debug, Default)]
+pub(super) struct Lens {
+    buffer: Vec<u8>,
+    freezers: Above,
+}
+
+/// Of the container whose state folder is `name` in the open folder `root`; `None` if that is none of ours.
 ///
 /// # Errors
 /// As [`Record::read`].
-pub(super) fn of(
-    root: impl AsFd,
-    path: &Path,
-    name: &OsStr,
-    buffer: &mut Vec<u8>,
-) -> Result<Option<Summary>> {
+pub(super) fn of(root: impl AsFd, path: &Path, name: &OsStr, lens: &mut Lens) -> Result<Option<Summary>> {
     let root = root.as_fd();
+    let Lens { buffer, freezers } = lens;
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
     let file = openat(root, &Path::new(name).join(record::FILE), flags, Mode::empty());
     let text = file.ok().and_then(|file| small_file::short_into(&File::from(file), buffer).ok());
@@ -79,7 +82,7 @@ pub(super) fn of(
         part.init,
         part.ready,
         || store::is_locked(&path.join(name)),
-        || part.cgroup.is_frozen().unwrap_or(false),
+        || part.cgroup.is_frozen(freezers).unwrap_or(false),
         || gate::is_waiting_at(root, Path::new(name)),
     );
     Ok(Some(Summary {

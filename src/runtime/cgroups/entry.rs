@@ -7,13 +7,14 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 
 use super::{Cgroup, Hierarchy, SubCgroups};
+use crate::sys::process::close_number;
 
 /// The hierarchies that a process has entered by itself, a bit each in the order of the plan.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,6 +35,14 @@ impl Entered {
 pub struct Cradle {
     index: usize,
     folder: OwnedFd,
+}
+
+impl Cradle {
+    /// In a forked child, once it is where it belongs: closes the copy of the descriptor, which is of the host. Nothing of it
+    /// is used in the child any more.
+    pub fn close_in_child(&self) {
+        let _ = close_number(self.folder.as_raw_fd());
+    }
 }
 
 impl AsFd for Cradle {

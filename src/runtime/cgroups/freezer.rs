@@ -12,6 +12,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::{Cgroup, CgroupError, Result, Version, knob};
 
 const STATE: &str = "freezer.state";
+/// Whether a cgroup of v1 itself is frozen, whatever those above it are.
+pub(super) const SELF_FREEZING: &str = "freezer.self_freezing";
+/// The same of v2, and the way to freeze it.
+pub(super) const FREEZE: &str = "cgroup.freeze";
 /// How long a v2 cgroup may take to freeze (runc's limit): tasks in uninterruptible sleep hold it up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -35,7 +39,7 @@ impl Cgroup {
     /// Lets the processes run again; nothing happens when they do.
     pub fn thaw(&self) -> Result<()> {
         match self.version {
-            Version::V2 => match knob::write(self.freezer_dir()?, "cgroup.freeze", "0") {
+            Version::V2 => match knob::write(self.freezer_dir()?, FREEZE, "0") {
                 // A kernel without the freezer has nothing frozen.
                 Err(error) if error.is_gone() => Ok(()),
                 result => result,
@@ -92,7 +96,7 @@ fn freeze_v1(dir: &Path) -> Result<()> {
 
 fn is_frozen_v1(dir: &Path) -> Result<bool> {
     // Kernels without the file cannot tell an ancestor's freezing from the cgroup's own.
-    if knob::read_optional_u64(dir, "freezer.self_freezing")? == Some(0) {
+    if knob::read_optional_u64(dir, SELF_FREEZING)? == Some(0) {
         return Ok(false);
     }
     loop {
@@ -107,7 +111,7 @@ fn is_frozen_v1(dir: &Path) -> Result<bool> {
 }
 
 fn freeze_v2(dir: &Path) -> Result<()> {
-    match knob::write(dir, "cgroup.freeze", "1") {
+    match knob::write(dir, FREEZE, "1") {
         Ok(()) if wait_frozen(dir)? => Ok(()),
         Ok(()) => Err(CgroupError::UnableToFreeze),
         Err(error @ CgroupError::Open { .. }) => Err(CgroupError::FreezerUnsupported(Box::new(error))),
@@ -116,7 +120,7 @@ fn freeze_v2(dir: &Path) -> Result<()> {
 }
 
 fn is_frozen_v2(dir: &Path) -> Result<bool> {
-    match knob::read_u64(dir, "cgroup.freeze")? {
+    match knob::read_u64(dir, FREEZE)? {
         0 => Ok(false),
         _ => wait_frozen(dir),
     }

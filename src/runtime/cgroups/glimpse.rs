@@ -3,7 +3,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::path::Path;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
@@ -19,15 +25,40 @@ pub struct Glimpse<'a> {
 }
 
 impl Glimpse<'_> {
-    /// As [`super::Cgroup::is_frozen`].
-    pub fn is_frozen(&self) -> Result<bool> {
-        freezer::is_frozen(self.version, self.freezer())
+    /// As [`super::Cgroup::is_frozen`]. `above` is for the next one too.
+    pub fn is_frozen(&self, above: &mut Above) -> Result<bool> {
+        let dir = self.freezer();
+        let own = if self.version == Version::V2 { freezer::FREEZE } else { freezer::SELF_FREEZING };
+        if dir.is_some_and(|dir| above.says(dir, own, b"0\n")) {
+            return Ok(false);
+        }
+        freezer::is_frozen(self.version, dir)
     }
 
     fn freezer(&self) -> Option<&Path> {
         let Freezer { first, freezer } = &self.hierarchies;
         let dir = if self.version == Version::V2 { first } else { freezer };
         dir.as_deref().map(Path::new)
+    }
+}
+
+/// The folder above the cgroup that was asked last: those of a list mostly have the same, and the way to it is long.
+#[derive(Debug, Default)]
+pub struct Above(Option<(PathBuf, OwnedFd)>);
+
+impl Above {
+    /// Whether the file `name` of the folder `dir` can be read and has these few bytes.
+    fn says(&mut self, dir: &Path, name: &str, wanted: &[u8]) -> bool {
+        let (Some(parent), Some(own)) = (dir.parent(), dir.file_name()) else { return false };
+        if self.0.as_ref().is_none_or(|(path, _)| path != parent) {
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            self.0 = open(parent, flags, Mode::empty()).ok().map(|folder| (parent.to_owned(), folder));
+        }
+        let Some((_, folder)) = &self.0 else { return false };
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let file = openat(folder, &Path::new(own).join(name), flags, Mode::empty()).map(File::from);
+        let mut text = [0; 16];
+        file.is_ok_and(|mut file| file.read(&mut text).is_ok_and(|length| &text[..length] == wanted))
     }
 }
 
@@ -112,5 +143,31 @@ mod tests {
             assert_eq!(glimpse.freezer(), cgroup.path_of("freezer"), "{text}");
         }
         assert!(serde_json::from_str::<Glimpse<'_>>(&hybrid.replace("[\"freezer\"]", "7")).is_err());
+    }
+    #[test]
+    fn each_cgroup_is_asked_itself() {
+        let root = tempfile::tempdir().unwrap();
+        let mut above = Above::default();
+        let mut is_frozen = |name: &str| {
+            let dir = root.path().join(name);
+            let text = format!(
+                r#"{{"version":"v1","hierarchies":[{{"controllers":["freezer"],"mount":"/f","dir":"{}"}}]}}"#,
+                dir.display()
+            );
+            serde_json::from_str::<Glimpse<'_>>(&text).unwrap().is_frozen(&mut above).unwrap()
+        };
+        for (name, own, state) in [
+            ("a/one", "0", "FROZEN"),
+            ("a/two", "1", "FROZEN"),
+            ("b/one", "1", "FROZEN"),
+            ("b/two", "0", "FREEZING"),
+        ] {
+            let dir = root.path().join(name);
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join("freezer.self_freezing"), format!("{own}\n")).unwrap();
+            std::fs::write(dir.join("freezer.state"), format!("{state}\n")).unwrap();
+            assert_eq!(is_frozen(name), own == "1", "{name}");
+        }
+        assert!(!is_frozen("a/none") && !is_frozen("none/none"));
     }
 }

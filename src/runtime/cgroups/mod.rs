@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 pub use delegation::{Denied, OnDenied};
 pub use entry::{Cradle, Doors, Entered};
 pub use error::CgroupError;
-pub use glimpse::Glimpse;
+pub use glimpse::{Above, Glimpse};
 pub use join::SubCgroups;
 pub use oom::{OomEvent, OomWatch};
 pub use request::{merge_resources, normalise_resources, parse_resources};

@@ -132,6 +132,7 @@ pub fn launch_init(
         let doors = service.cgroup.doors(&whole);
         let run = |in_cgroup: bool| {
             let entered = doors.enter(cradle.as_ref().filter(|_| in_cgroup));
+            cradle.as_ref().inspect(|cradle| cradle.close_in_child());
             job.run(&plan, &theirs, entered, gate);
         };
         if staged {
@@ -179,6 +180,7 @@ pub fn launch_tenant(
     let child = clone_process(options, |in_cgroup| {
         enter_child(&channel, None);
         let entered = service.cgroup.doors(sub).enter(cradle.as_ref().filter(|_| in_cgroup));
+        cradle.as_ref().inspect(|cradle| cradle.close_in_child());
         let run = || job.run(&theirs);
         if staged {
             return stage::before_tenant(target, flags, entered, &theirs, run);
