@@ -12,6 +12,15 @@ pub(super) struct Instruction {
 }
 
 impl Instruction {
+    /// All of a program, as [`Self::to_bytes`] has them.
+    pub(super) fn all_of(program: &[u8]) -> Vec<Self> {
+        let instruction = |bytes: &[u8; 8]| {
+            let [c, d, if_true, if_false, value @ ..] = *bytes;
+            Self { code: u16::from_ne_bytes([c, d]), if_true, if_false, value: u32::from_ne_bytes(value) }
+        };
+        program.as_chunks().0.iter().map(instruction).collect()
+    }
+
     /// As `struct sock_filter` lies in memory.
     pub(super) fn to_bytes(self) -> [u8; 8] {
         let code = self.code.to_ne_bytes();

@@ -13,7 +13,8 @@ use oci_spec::runtime::{
     LinuxSyscall,
 };
 
-use super::bpf::Instruction;
+use super::bpf::{Instruction, audit_architecture};
+use super::compact::compact;
 use super::{Filter, ListenerInfo, SeccompError, enosys, join, names};
 use crate::runtime::process::reason::Reason;
 use crate::sys::seccomp as sys;
@@ -35,7 +36,7 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, SeccompError> {
     let architectures = architectures_of(profile);
     let mut program = stub(profile, &architectures);
     if join::is_possible(&architectures) {
-        let own = |arch| Ok((arch, filter(profile, default, &[arch])?));
+        let own = |arch| Ok((arch, shortened(arch, filter(profile, default, &[arch])?)));
         let programs: Vec<_> = architectures.into_iter().map(own).collect::<Result<_, SeccompError>>()?;
         program.extend(join::join(&programs));
     } else {
@@ -74,6 +75,15 @@ fn filter(
         add_rule(&mut context, rule, default)?;
     }
     export(&context)
+}
+
+/// The program of one architecture, in fewer instructions where that can be.
+fn shortened(arch: ScmpArch, program: Vec<u8>) -> Vec<u8> {
+    let kernels = audit_architecture(arch);
+    match kernels.and_then(|kernels| compact(&Instruction::all_of(&program), kernels)) {
+        Some(compacted) => compacted.into_iter().flat_map(Instruction::to_bytes).collect(),
+        None => program,
+    }
 }
 
 fn names_of(profile: &LinuxSeccomp) -> impl Iterator<Item = &str> + Clone {

@@ -1,5 +1,10 @@
 //! A program joined from one for each architecture decides as libseccomp's own for all of them does, run by a small interpreter.
 
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use serde_json::json;
+
 use super::super::bpf::{
     JUMP, JUMP_IF_ANY_BIT, JUMP_IF_AT_LEAST, JUMP_IF_EQUAL, JUMP_IF_GREATER, LOAD_WORD, RETURN, X32_BIT,
     audit_architecture,
@@ -86,6 +91,12 @@ fn agree(profile: &LinuxSeccomp, values: &[u64]) {
 fn an_engines_profile_is_the_same_joined() {
     let profile = serde_json::from_str(include_str!("../../../benches/lifecycle/seccomp.json")).unwrap();
     agree(&profile, &[0, 8, 0x20000, 0xffff_ffff, 0x7e02_0000]);
+    let default = action(profile.default_action(), profile.default_errno_ret()).unwrap();
+    for arch in architectures_of(&profile) {
+        let long = filter(&profile, default, &[arch]).unwrap();
+        let short = shortened(arch, long.clone());
+        assert!(short.len() * 2 < long.len(), "{arch:?}: {} of {}", short.len(), long.len());
+    }
 }
 
 #[test]
@@ -119,6 +130,56 @@ fn rules_with_arguments_and_every_set_of_architectures_are_the_same_joined() {
             }
             agree(&profile, &[0, 3, 8, 9, 1 << 32, (1 << 32) + 1, 0x7e02_0000]);
         }
+    }
+}
+
+/// A rule of one or two conditions, or none.
+#[cfg(target_arch = "x86_64")]
+fn any_rule() -> impl Strategy<Value = serde_json::Value> {
+    const NAMES: [&str; 16] = [
+        "read",
+        "write",
+        "open",
+        "close",
+        "stat",
+        "fstat",
+        "lseek",
+        "mmap",
+        "ioctl",
+        "socket",
+        "connect",
+        "clone",
+        "kill",
+        "shmget",
+        "personality",
+        "openat2",
+    ];
+    const OPERATORS: [&str; 7] = ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"];
+    const ACTIONS: [&str; 5] = ["ALLOW", "LOG", "TRAP", "KILL_PROCESS", "TRACE"];
+    let value = prop_oneof![0..4_u64, Just(1_u64 << 32), Just((1_u64 << 32) + 2), Just(0x7e02_0000_u64)];
+    let condition = (0..6_u64, select(&OPERATORS[..]), value.clone(), value).prop_map(|(index, operator, value, two)| {
+        json!({ "index": index, "op": format!("SCMP_CMP_{operator}"), "value": value, "valueTwo": two })
+    });
+    let names = subsequence(&NAMES[..], 1..NAMES.len());
+    (names, select(&ACTIONS[..]), vec(condition, 0..3)).prop_map(|(names, action, conditions)| {
+        json!({ "names": names, "action": format!("SCMP_ACT_{action}"), "args": conditions })
+    })
+}
+
+#[cfg(target_arch = "x86_64")]
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn any_rules_are_the_same_joined(rules in vec(any_rule(), 1..6)) {
+        let json = json!({
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+            "syscalls": rules,
+        });
+        let profile: LinuxSeccomp = serde_json::from_value(json).unwrap();
+        // Some rules contradict each other, for libseccomp.
+        prop_assume!(compile(&profile).is_ok());
+        agree(&profile, &[0, 2, 1 << 32, 0x7e02_0000]);
     }
 }
 

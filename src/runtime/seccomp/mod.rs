@@ -4,6 +4,7 @@
 
 mod bpf;
 mod cache;
+mod compact;
 mod compile;
 mod encode;
 mod enosys;
