@@ -87,7 +87,9 @@ fn a_container_of_podman_with_runc_is_proved_watched_and_stressed_by_its_pid() {
     let pid = inspected.trim();
     let rt = |args: &[&str]| podman.engine.sandbox.rt(args.iter().copied()).args(["--pid", pid]);
     let proof = rt(&["test-memory", "--strategy", "sequential,file", "--expect", "64"]).ok().stdout;
-    assert!(proof.contains("overall: enforced (sequential enforced, file held-by-reclaim)"), "{proof}");
+    // What a disk that others keep busy cannot take in time is killed for, which proves the limit as well.
+    let proven = |file| proof.contains(&format!("overall: enforced (sequential enforced, file {file})"));
+    assert!(proven("held-by-reclaim") || proven("enforced"), "{proof}");
     rt(&["test-memory", "--expect", "32"]).run().fails_with("not-enforced (limit-not-applied)");
     let reading = rt(&["monitor", "0"]).ok().stdout;
     assert!(reading.contains("of 64 MiB"), "{reading}");
