@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
-
 use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 
@@ -144,6 +143,7 @@ mod tests {
         }
         assert!(serde_json::from_str::<Glimpse<'_>>(&hybrid.replace("[\"freezer\"]", "7")).is_err());
     }
+
     #[test]
     fn each_cgroup_is_asked_itself() {
         let root = tempfile::tempdir().unwrap();

@@ -32,15 +32,16 @@ pub(super) fn write(dir: &Path, name: &str, data: &str) -> Result<()> {
     write_to(&mut open_to_write(&path)?, &path, data)
 }
 
-pub(super) fn open(path: &Path) -> Result<File> {
-    File::open(path).map_err(|error| CgroupError::Open { path: path.to_path_buf(), error })
+/// The file as [`small_file`]'s `read` has it.
+pub(super) fn read_by(read: fn(&File) -> std::io::Result<Vec<u8>>, path: &Path) -> Result<Vec<u8>> {
+    let file = File::open(path).map_err(|error| CgroupError::Open { path: path.to_path_buf(), error })?;
+    read(&file).map_err(|error| CgroupError::Read { path: path.to_path_buf(), error })
 }
 
 /// The whole of `dir/name`.
 pub(super) fn read(dir: &Path, name: &str) -> Result<String> {
     let path = dir.join(name);
-    let bytes =
-        small_file::short(&open(&path)?).map_err(|error| CgroupError::Read { path: path.clone(), error })?;
+    let bytes = read_by(small_file::short, &path)?;
     String::from_utf8(bytes).map_err(|error| CgroupError::parse(&path, &error.to_string()))
 }
 

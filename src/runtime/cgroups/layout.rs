@@ -71,9 +71,8 @@ impl Own {
 }
 
 fn read(path: &str) -> Result<Vec<u8>, CgroupError> {
-    let path = Path::new(path);
     // A mount's line may be as long as a page.
-    small_file::all(&knob::open(path)?).map_err(|error| CgroupError::Read { path: path.to_owned(), error })
+    knob::read_by(small_file::all, Path::new(path))
 }
 
 impl Host {

@@ -89,15 +89,17 @@ impl Plan {
     /// What init is born in, made by the clone that makes it. The kernel counts their memory against the cgroup of who
     /// calls: made by init itself in its cgroup, they would be a third of the smallest limit in which it starts.
     pub fn at_birth(&self) -> CloneFlags {
+        self.kinds_at_birth().map(flag).collect()
+    }
+
+    fn kinds_at_birth(&self) -> impl Iterator<Item = LinuxNamespaceType> {
         let new = self.list.iter().filter(|namespace| namespace.path().is_none());
-        new.map(|namespace| flag(namespace.typ())).filter(|flag| BORN_IN.contains(*flag)).collect()
+        new.map(LinuxNamespace::typ).filter(|kind| BORN_IN.contains(flag(*kind)))
     }
 
     /// What is said where the clone that makes init is refused.
     pub fn not_born(&self, error: &io::Error) -> String {
-        let born_in = self.at_birth();
-        let kinds = self.list.iter().filter(|n| n.path().is_none() && born_in.contains(flag(n.typ())));
-        let names = kinds.map(|namespace| file(namespace.typ())).collect::<Vec<_>>().join(", ");
+        let names = self.kinds_at_birth().map(file).collect::<Vec<_>>().join(", ");
         let hint = match error.raw_os_error() {
             Some(libc::ENOSPC) => " (see /proc/sys/user/max_*_namespaces)",
             _ => "",

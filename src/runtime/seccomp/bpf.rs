@@ -46,6 +46,11 @@ pub(super) fn load(offset: u32) -> Instruction {
     Instruction { code: LOAD_WORD, if_true: 0, if_false: 0, value: offset }
 }
 
+/// Ends the program with this value.
+pub(super) fn returning(value: u32) -> Instruction {
+    Instruction { code: RETURN, if_true: 0, if_false: 0, value }
+}
+
 /// Jumps over so many instructions.
 pub(super) fn jump(over: usize) -> Instruction {
     Instruction { code: JUMP, if_true: 0, if_false: 0, value: u32::try_from(over).unwrap_or(u32::MAX) }

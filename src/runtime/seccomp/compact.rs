@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use super::bpf::{
     Instruction, JUMP, JUMP_IF_ANY_BIT, JUMP_IF_AT_LEAST, JUMP_IF_EQUAL, JUMP_IF_GREATER, LOAD_WORD,
-    OFFSET_ARCHITECTURE, OFFSET_NUMBER, RETURN, jump, jump_if, load,
+    OFFSET_ARCHITECTURE, OFFSET_NUMBER, RETURN, jump, jump_if, load, returning,
 };
 
 /// What becomes of a call.
@@ -42,7 +42,7 @@ pub(super) fn compact(program: &[Instruction], architecture: u32) -> Option<Vec<
     let mut steps = vec![
         Step::New(load(OFFSET_ARCHITECTURE)),
         Step::New(jump_if(JUMP_IF_EQUAL, architecture, 1, 0)),
-        Step::New(Instruction { code: RETURN, if_true: 0, if_false: 0, value: foreign }),
+        Step::New(returning(foreign)),
         Step::New(load(OFFSET_NUMBER)),
     ];
     steps.extend(tree(&own));
@@ -100,9 +100,7 @@ fn answer(program: &[Instruction], (architecture, own): (u32, bool), number: u32
 fn tree(ranges: &[Range]) -> Vec<Step> {
     if let [(_, answer)] = ranges {
         return vec![match answer {
-            Answer::Value(value) => {
-                Step::New(Instruction { code: RETURN, if_true: 0, if_false: 0, value: *value })
-            }
+            Answer::Value(value) => Step::New(returning(*value)),
             Answer::Argument(at) => Step::To(*at),
         }];
     }
@@ -186,27 +184,23 @@ mod tests {
     const OWN: u32 = 7;
     const BAD: u32 = 99;
 
-    fn returns(value: u32) -> Instruction {
-        Instruction { code: RETURN, if_true: 0, if_false: 0, value }
-    }
-
     /// Numbers from 10 to 19 but 15 are let through, one after the other; 30 if an argument says so.
     fn program() -> Vec<Instruction> {
         let mut program = vec![
             load(OFFSET_ARCHITECTURE),
             jump_if(JUMP_IF_EQUAL, OWN, 1, 0),
-            returns(BAD),
+            returning(BAD),
             load(OFFSET_NUMBER),
         ];
         for number in (10..20).filter(|number| *number != 15) {
-            program.extend([jump_if(JUMP_IF_EQUAL, number, 0, 1), returns(1)]);
+            program.extend([jump_if(JUMP_IF_EQUAL, number, 0, 1), returning(1)]);
         }
         program.extend([
             jump_if(JUMP_IF_EQUAL, 30, 0, 3),
             load(16),
             jump_if(JUMP_IF_ANY_BIT, 4, 1, 0),
-            returns(2),
-            returns(3),
+            returning(2),
+            returning(3),
         ]);
         program
     }
@@ -233,7 +227,7 @@ mod tests {
         };
         assert_eq!(with(4, jump_if(JUMP_IF_ANY_BIT, 10, 0, 1)), None, "bits of the number");
         assert_eq!(with(1, jump_if(JUMP_IF_EQUAL, OWN + 1, 1, 0)), None, "another architecture");
-        assert_eq!(with(2, Instruction { code: 0x16, ..returns(0) }), None, "the accumulator returned");
+        assert_eq!(with(2, Instruction { code: 0x16, ..returning(0) }), None, "the accumulator returned");
         assert_eq!(with(0, Instruction { code: 0x80, ..load(0) }), None, "an unknown load");
         assert_eq!(with(3, jump(1000)), None, "a jump out of it");
         assert_eq!(compact(&compact(&program(), OWN).unwrap(), OWN), None, "nothing to gain");

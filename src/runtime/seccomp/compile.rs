@@ -42,10 +42,10 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Filter, SeccompError> {
     } else {
         program.extend(filter(profile, default, &architectures)?);
     }
-    match program.len() / sys::INSTRUCTION_SIZE {
-        0..=MAX_INSTRUCTIONS => {}
-        length => return Err(SeccompError::TooLong(length)),
+    if program.len() > MAX_INSTRUCTIONS {
+        return Err(SeccompError::TooLong(program.len()));
     }
+    let program = program.into_iter().flat_map(Instruction::to_bytes).collect();
     tracing::debug!("seccomp filter flags: {flags}");
     Ok(Filter { program, flags, listener })
 }
@@ -55,7 +55,7 @@ fn filter(
     profile: &LinuxSeccomp,
     default: ScmpAction,
     architectures: &[ScmpArch],
-) -> Result<Vec<u8>, SeccompError> {
+) -> Result<Vec<Instruction>, SeccompError> {
     let adding = || SeccompError::library("adding architecture to seccomp filter");
     let mut context = ScmpFilterContext::new(default).map_err(SeccompError::library("creating filter"))?;
     for &arch in architectures {
@@ -78,12 +78,8 @@ fn filter(
 }
 
 /// The program of one architecture, in fewer instructions where that can be.
-fn shortened(arch: ScmpArch, program: Vec<u8>) -> Vec<u8> {
-    let kernels = audit_architecture(arch);
-    match kernels.and_then(|kernels| compact(&Instruction::all_of(&program), kernels)) {
-        Some(compacted) => compacted.into_iter().flat_map(Instruction::to_bytes).collect(),
-        None => program,
-    }
+fn shortened(arch: ScmpArch, program: Vec<Instruction>) -> Vec<Instruction> {
+    audit_architecture(arch).and_then(|architecture| compact(&program, architecture)).unwrap_or(program)
 }
 
 fn names_of(profile: &LinuxSeccomp) -> impl Iterator<Item = &str> + Clone {
@@ -275,23 +271,23 @@ fn architectures_of(profile: &LinuxSeccomp) -> Vec<ScmpArch> {
     architectures
 }
 
-/// The ENOSYS stub of a profile as bytes.
-fn stub(profile: &LinuxSeccomp, architectures: &[ScmpArch]) -> Vec<u8> {
+/// The ENOSYS stub of a profile.
+fn stub(profile: &LinuxSeccomp, architectures: &[ScmpArch]) -> Vec<Instruction> {
     if !enosys::is_wanted(profile) {
         return Vec::new();
     }
     let newest = enosys::newest(names_of(profile), architectures);
-    enosys::stub(&newest).into_iter().flat_map(Instruction::to_bytes).collect()
+    enosys::stub(&newest)
 }
 
-fn export(context: &ScmpFilterContext) -> Result<Vec<u8>, SeccompError> {
+fn export(context: &ScmpFilterContext) -> Result<Vec<Instruction>, SeccompError> {
     let file =
         memfd_create("seccomp", MFdFlags::MFD_CLOEXEC).map_err(|errno| SeccompError::Export(errno.into()))?;
     let mut file = File::from(file);
     context.export_bpf(&file).map_err(SeccompError::library("exporting BPF"))?;
     let mut program = Vec::new();
     let read = file.rewind().and_then(|()| file.read_to_end(&mut program));
-    read.map(|_| program).map_err(|error| SeccompError::Export(Reason::of(&error)))
+    read.map(|_| Instruction::all_of(&program)).map_err(|error| SeccompError::Export(Reason::of(&error)))
 }
 
 #[cfg(test)]

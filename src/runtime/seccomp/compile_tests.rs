@@ -1,60 +1,13 @@
-//! A program joined from one for each architecture decides as libseccomp's own for all of them does, run by a small interpreter.
+//! A program joined from one for each architecture decides as libseccomp's own for all of them does.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use serde_json::json;
 
-use super::super::bpf::{
-    JUMP, JUMP_IF_ANY_BIT, JUMP_IF_AT_LEAST, JUMP_IF_EQUAL, JUMP_IF_GREATER, LOAD_WORD, RETURN, X32_BIT,
-    audit_architecture,
-};
+use super::super::bpf::X32_BIT;
+use super::super::interpreter::{Call, call, run};
 use super::*;
-
-const AND: u16 = 0x54;
-
-/// struct seccomp_data, as words of a little-endian machine.
-type Call = [u32; 16];
-
-fn call(architecture: u32, number: u32, arguments: [u64; 6]) -> Call {
-    let mut words = [0; 16];
-    (words[0], words[1]) = (number, architecture);
-    for (n, argument) in arguments.into_iter().enumerate() {
-        let low = u32::try_from(argument & u64::from(u32::MAX)).unwrap();
-        (words[4 + 2 * n], words[5 + 2 * n]) = (low, u32::try_from(argument >> 32).unwrap());
-    }
-    words
-}
-
-fn decide(program: &[u8], call: &Call) -> u32 {
-    let (mut at, mut word) = (0, 0);
-    loop {
-        let code = &program[at * 8..at * 8 + 8];
-        let value = u32::from_ne_bytes([code[4], code[5], code[6], code[7]]);
-        at += 1;
-        let decided = match u16::from_ne_bytes([code[0], code[1]]) {
-            LOAD_WORD => {
-                word = call[value as usize / 4];
-                continue;
-            }
-            AND => {
-                word &= value;
-                continue;
-            }
-            JUMP => {
-                at += value as usize;
-                continue;
-            }
-            RETURN => return value,
-            JUMP_IF_EQUAL => word == value,
-            JUMP_IF_GREATER => word > value,
-            JUMP_IF_AT_LEAST => word >= value,
-            JUMP_IF_ANY_BIT => word & value != 0,
-            other => panic!("unknown instruction {other:#x}"),
-        };
-        at += usize::from(if decided { code[2] } else { code[3] });
-    }
-}
 
 /// Calls of all numbers, among them those of no architecture, with arguments that profiles ask for and their neighbours.
 fn calls(values: &[u64]) -> Vec<Call> {
@@ -75,14 +28,16 @@ fn calls(values: &[u64]) -> Vec<Call> {
 }
 
 fn agree(profile: &LinuxSeccomp, values: &[u64]) {
-    let joined = compile(profile).unwrap().program;
+    let joined = Instruction::all_of(&compile(profile).unwrap().program);
     let architectures = architectures_of(profile);
     let default = action(profile.default_action(), profile.default_errno_ret()).unwrap();
     let mut whole = stub(profile, &architectures);
     whole.extend(filter(profile, default, &architectures).unwrap());
     assert!(architectures.len() == 1 || joined != whole, "nothing was joined");
     for call in calls(values) {
-        assert_eq!(decide(&joined, &call), decide(&whole, &call), "{call:x?}");
+        let wanted = run(&whole, &call);
+        assert!(wanted.is_some(), "{call:x?}");
+        assert_eq!(run(&joined, &call), wanted, "{call:x?}");
     }
 }
 

@@ -7,12 +7,13 @@ use nix::libc;
 use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction};
 
 use super::bpf::{
-    Instruction, JUMP_IF_ANY_BIT, JUMP_IF_EQUAL, JUMP_IF_GREATER, OFFSET_ARCHITECTURE, OFFSET_NUMBER, RETURN,
-    X32_BIT, audit_architecture, jump, jump_if, load,
+    Instruction, JUMP_IF_ANY_BIT, JUMP_IF_EQUAL, JUMP_IF_GREATER, OFFSET_ARCHITECTURE, OFFSET_NUMBER,
+    X32_BIT, audit_architecture, jump, jump_if, load, returning,
 };
 
 /// SECCOMP_RET_ERRNO | ENOSYS
 const RETURN_ENOSYS: u32 = 0x0005_0000 | libc::ENOSYS as u32;
+
 /// The largest number a profile names for one architecture of libseccomp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Newest {
@@ -90,7 +91,7 @@ pub(super) fn stub(newest: &[Newest]) -> Vec<Instruction> {
 /// Checks of the number, which is loaded; they end behind their last instruction or return.
 fn checks(newest: &[Newest]) -> Vec<Instruction> {
     let number_of = |arch| newest.iter().find(|entry| entry.arch == arch).map(|entry| entry.number);
-    let over = |number| vec![jump_if(JUMP_IF_GREATER, number, 0, 1), enosys()];
+    let over = |number| vec![jump_if(JUMP_IF_GREATER, number, 0, 1), returning(RETURN_ENOSYS)];
     match (number_of(ScmpArch::X8664), number_of(ScmpArch::X32)) {
         // Without x32 in the profile its numbers are the filter's business, which kills them.
         (Some(number), None) => prefixed(jump_if(JUMP_IF_ANY_BIT, X32_BIT, 2, 0), over(number)),
@@ -99,7 +100,7 @@ fn checks(newest: &[Newest]) -> Vec<Instruction> {
             jump_if(JUMP_IF_ANY_BIT, X32_BIT, 1, 0),
             jump_if(JUMP_IF_GREATER, number, 1, 2),
             jump_if(JUMP_IF_GREATER, x32, 0, 1),
-            enosys(),
+            returning(RETURN_ENOSYS),
         ],
         (None, None) => newest.first().map_or_else(Vec::new, |entry| match entry.arch {
             // Unknown calls arrive as number 0 there: setup(2), which multiplexes and is not used otherwise.
@@ -116,10 +117,6 @@ fn checks(newest: &[Newest]) -> Vec<Instruction> {
 fn prefixed(first: Instruction, mut rest: Vec<Instruction>) -> Vec<Instruction> {
     rest.insert(0, first);
     rest
-}
-
-fn enosys() -> Instruction {
-    Instruction { code: RETURN, if_true: 0, if_false: 0, value: RETURN_ENOSYS }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! The stub, run by a small interpreter for every kind of call.
+//! The stub, run for every kind of call.
 
-use super::super::bpf::{JUMP, LOAD_WORD};
+use super::super::interpreter;
 use super::*;
 
 const X86: u32 = 0x4000_0003;
@@ -15,31 +15,13 @@ enum Outcome {
 }
 
 fn run(program: &[Instruction], architecture: u32, number: u32) -> Outcome {
-    let (mut at, mut word) = (0, 0);
-    while let Some(instruction) = program.get(at) {
-        at += 1;
-        let decided = match instruction.code {
-            LOAD_WORD => {
-                word = if instruction.value == OFFSET_NUMBER { number } else { architecture };
-                continue;
-            }
-            RETURN => {
-                assert_eq!(instruction.value, RETURN_ENOSYS);
-                return Outcome::Enosys;
-            }
-            JUMP => {
-                at += instruction.value as usize;
-                continue;
-            }
-            JUMP_IF_EQUAL => word == instruction.value,
-            JUMP_IF_GREATER => word > instruction.value,
-            JUMP_IF_ANY_BIT => word & instruction.value != 0,
-            other => panic!("unknown instruction {other}"),
-        };
-        at += usize::from(if decided { instruction.if_true } else { instruction.if_false });
+    match interpreter::run(program, &interpreter::call(architecture, number, [0; 6])) {
+        Some(value) => {
+            assert_eq!(value, RETURN_ENOSYS);
+            Outcome::Enosys
+        }
+        None => Outcome::ToFilter,
     }
-    assert_eq!(at, program.len(), "a jump over the end of the stub");
-    Outcome::ToFilter
 }
 
 fn of(entries: &[(ScmpArch, u32)]) -> Vec<Instruction> {

@@ -7,7 +7,6 @@ use super::bpf::{
     Instruction, JUMP_IF_AT_LEAST, JUMP_IF_EQUAL, OFFSET_ARCHITECTURE, OFFSET_NUMBER, X32_BIT,
     audit_architecture, jump, jump_if, load,
 };
-use crate::sys::seccomp::INSTRUCTION_SIZE;
 
 /// Whether programs of these architectures can be joined: what else a machine may run is left to libseccomp.
 pub(super) fn is_possible(architectures: &[ScmpArch]) -> bool {
@@ -18,7 +17,7 @@ pub(super) fn is_possible(architectures: &[ScmpArch]) -> bool {
         && (all(&[X8664, X86, X32]) || all(&[Aarch64, Arm]))
 }
 
-/// Programs, whole instructions each, of which the first is the machine's own:
+/// Programs of which the first is the machine's own:
 ///
 /// ```text
 /// load architecture
@@ -29,34 +28,29 @@ pub(super) fn is_possible(architectures: &[ScmpArch]) -> bool {
 ///   if it is one of x32's jump to its program
 /// programs
 /// ```
-pub(super) fn join(programs: &[(ScmpArch, Vec<u8>)]) -> Vec<u8> {
-    let [(_, alone)] = programs else { return with_dispatch(programs) };
-    alone.clone()
-}
-
-fn with_dispatch(programs: &[(ScmpArch, Vec<u8>)]) -> Vec<u8> {
+pub(super) fn join(programs: &[(ScmpArch, Vec<Instruction>)]) -> Vec<Instruction> {
+    if let [(_, alone)] = programs {
+        return alone.clone();
+    }
     // By the architecture before by the number, since what is loaded changes.
     let (by_number, by_architecture): (Vec<usize>, Vec<usize>) =
         (1..programs.len()).partition(|&n| programs[n].0 == ScmpArch::X32);
     let length = 1 + 2 * by_architecture.len() + 3 * by_number.len();
-    let start = |program: usize| {
-        let before = programs[..program].iter().map(|(_, code)| code.len() / INSTRUCTION_SIZE);
-        length + before.sum::<usize>()
-    };
-    let mut head = vec![load(OFFSET_ARCHITECTURE)];
-    let lead = |head: &mut Vec<Instruction>, condition: Instruction, program: usize| {
-        head.push(condition);
-        head.push(jump(start(program) - head.len() - 1));
+    let start =
+        |program: usize| length + programs[..program].iter().map(|(_, code)| code.len()).sum::<usize>();
+    let mut joined = vec![load(OFFSET_ARCHITECTURE)];
+    let lead = |joined: &mut Vec<Instruction>, condition: Instruction, program: usize| {
+        joined.push(condition);
+        joined.push(jump(start(program) - joined.len() - 1));
     };
     for program in by_architecture {
         let architecture = audit_architecture(programs[program].0).unwrap_or_default();
-        lead(&mut head, jump_if(JUMP_IF_EQUAL, architecture, 0, 1), program);
+        lead(&mut joined, jump_if(JUMP_IF_EQUAL, architecture, 0, 1), program);
     }
     for program in by_number {
-        head.push(load(OFFSET_NUMBER));
-        lead(&mut head, jump_if(JUMP_IF_AT_LEAST, X32_BIT, 0, 1), program);
+        joined.push(load(OFFSET_NUMBER));
+        lead(&mut joined, jump_if(JUMP_IF_AT_LEAST, X32_BIT, 0, 1), program);
     }
-    let mut joined: Vec<u8> = head.into_iter().flat_map(Instruction::to_bytes).collect();
     joined.extend(programs.iter().flat_map(|(_, code)| code));
     joined
 }

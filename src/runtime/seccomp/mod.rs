@@ -8,6 +8,8 @@ mod compact;
 mod compile;
 mod encode;
 mod enosys;
+#[cfg(test)]
+mod interpreter;
 mod join;
 mod listener;
 mod names;
