@@ -6,14 +6,17 @@
 mod format;
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{IoSlice, Write};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::socket::{MsgFlags, sendmsg};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::Interest;
@@ -21,6 +24,7 @@ use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use crate::cli::{Global, LogFormat};
 use crate::runtime::process::reason::Reason;
+use crate::sys::process::close_number;
 
 /// What can be done about an error: attached to it with `.context(Hint(…))`. It is printed on a line of its
 /// own and shows up in no message.
@@ -50,6 +54,43 @@ struct Log {
 }
 
 static LOG: OnceLock<Log> = OnceLock::new();
+
+/// What a line that a child sends begins with.
+pub const TAG: u8 = b'D';
+
+/// In a child, the socket to which lines go in place of the log file. Negative: [`NOT_IN_CHILD`], or nobody listens any more.
+static SOCKET: AtomicI32 = AtomicI32::new(NOT_IN_CHILD);
+const NOT_IN_CHILD: i32 = -1;
+const ENDED: i32 = -2;
+
+/// In a child that a container may see: lines go to the parent from now on, behind [`TAG`] in a packet of `socket`. The log
+/// file, which is the host's, is closed the first time.
+pub fn to_parent(socket: BorrowedFd<'_>) {
+    let Some(file) = LOG.get().and_then(|log| log.file.as_ref()) else { return };
+    if SOCKET.swap(socket.as_raw_fd(), Ordering::Relaxed) == NOT_IN_CHILD {
+        let _ = close_number(file.as_raw_fd());
+    }
+}
+
+/// In a child whose socket is closed: there is nobody left to tell.
+pub fn end_in_child() {
+    let in_child = SOCKET.load(Ordering::Relaxed) != NOT_IN_CHILD;
+    if in_child {
+        SOCKET.store(ENDED, Ordering::Relaxed);
+    }
+}
+
+/// In the parent: writes a line that a child sent.
+pub fn pass_on(line: &[u8]) {
+    if let Some(file) = LOG.get().and_then(|log| log.file.as_ref()) {
+        let _ = { file }.write_all(line);
+    }
+}
+
+fn send_to_parent(socket: i32, line: &[u8]) {
+    let packet = [IoSlice::new(&[TAG]), IoSlice::new(line)];
+    let _ = sendmsg::<()>(socket, &packet, &[], MsgFlags::MSG_NOSIGNAL, None);
+}
 
 /// Starts logging as `global` asks. Without it nothing is logged but [`report`] works.
 ///
@@ -121,7 +162,7 @@ fn words(error: &(dyn std::error::Error + 'static)) -> String {
 
 /// The number of the descriptor of the log file, for a child that closes what it does not know.
 #[must_use]
-pub fn descriptor() -> Option<std::os::fd::BorrowedFd<'static>> {
+pub fn descriptor() -> Option<BorrowedFd<'static>> {
     use std::os::fd::AsFd;
     LOG.get().and_then(|log| log.file.as_ref()).map(File::as_fd)
 }
@@ -146,9 +187,10 @@ impl Log {
             LogFormat::Json => format::json(now, level, message, fields),
             LogFormat::Text => format::text(now, level, message, fields),
         };
-        match &self.file {
-            Some(file) => drop({ file }.write_all(line.as_bytes())),
-            None => to_stderr(line.as_bytes()),
+        match (&self.file, SOCKET.load(Ordering::Relaxed)) {
+            (Some(file), NOT_IN_CHILD) => drop({ file }.write_all(line.as_bytes())),
+            (Some(_), socket) => send_to_parent(socket, line.as_bytes()),
+            (None, _) => to_stderr(line.as_bytes()),
         }
     }
 }

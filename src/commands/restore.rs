@@ -9,6 +9,7 @@ use oci_spec::runtime::Spec;
 use super::checkpoint::{warn_without_root, with_hint};
 use crate::cli::{Global, RestoreArgs};
 use crate::exit::ExitStatus;
+use crate::runtime::cgroups::Place;
 use crate::runtime::criu::{ContainerEvents, Subject, cgroup_binds, restore};
 use crate::runtime::foreground::Foreground;
 use crate::runtime::{Container, Store};
@@ -58,6 +59,7 @@ fn start(container: &mut Container, args: &RestoreArgs) -> anyhow::Result<Option
     let subject = Subject { spec: &spec, rootfs: &rootfs, cgroup_binds: &binds, freezer: None };
     let mut events = ContainerEvents {
         cgroup: &cgroup,
+        place: Place::default(),
         hooks: spec.hooks().as_ref(),
         bundle: &bundle,
         state: &|init: Pid| state.with_pid(init),

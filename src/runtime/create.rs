@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use nix::unistd::{Pid, geteuid};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process, Spec};
 
-use super::cgroups::{Cgroup, Entered, OnDenied, Version};
+use super::cgroups::{Cgroup, Entered, OnDenied, Place, Version};
 use super::container::{Container, SECCOMP};
 use super::error::{Result, RuntimeError};
 use super::gate::Gate;
@@ -363,7 +363,7 @@ impl Settle for Init<'_> {
         self.container.save()
     }
 
-    fn enter(&mut self, pid: Pid, entered: Entered) -> Result<()> {
+    fn enter(&mut self, pid: Pid, entered: Entered) -> Result<Place> {
         self.cgroup.join(pid, entered).map_err(RuntimeError::start)
     }
 
@@ -376,7 +376,7 @@ impl Settle for Init<'_> {
         }
         affinity::reset(pid.as_raw());
         if let Some(score) = self.process.oom_score_adj() {
-            oom_score_adj::apply(Some(pid.as_raw()), score).map_err(RuntimeError::start)?;
+            oom_score_adj::verify(pid.as_raw(), score).map_err(RuntimeError::start)?;
         }
         rlimits::apply(self.process.rlimits().as_deref().unwrap_or_default(), pid.as_raw())
             .map_err(RuntimeError::start)

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::unistd::{Pid, geteuid};
 use oci_spec::runtime::{Process, Spec};
 
-use super::cgroups::{Entered, SubCgroups};
+use super::cgroups::{Entered, Place, SubCgroups};
 use super::container::{Container, SECCOMP};
 use super::error::{Result, RuntimeError};
 use super::launch::{Finish, Launched, Service, Settle, TenantJob, launch_tenant};
@@ -84,15 +84,16 @@ pub fn exec(container: &Container, request: &ExecRequest<'_>) -> Result<Launched
         console: request.console,
         no_new_keyring: container.record().no_new_keyring,
     };
-    let init_pid = Pid::from_raw(init.pid);
+    let init = Pid::from_raw(init.pid);
     // The stage inherits it, and is pinned before it does anything.
     affinity.apply_initial(0).map_err(RuntimeError::start)?;
     if let Ok(mask) = current_mask() {
         tracing::debug!("nsexec-0[{}]: affinity: 0x{mask:x}", std::process::id());
     }
     let sub = &request.sub_cgroups;
-    let mut settle = Tenant { container, spec, process: &process, sub, init: init_pid, affinity: &affinity };
-    let launched = launch_tenant(&job, (&target, init_pid), sub, &service, &mut settle)?;
+    let beside = (init, target.as_fd());
+    let mut settle = Tenant { container, job: &job, sub, beside, affinity: &affinity };
+    let launched = launch_tenant(&job, (&target, init), sub, &service, &mut settle)?;
     if let Err(error) = finish(&launched, request) {
         let _ = crate::sys::clone::pidfd_send_signal(&launched.pidfd, libc::SIGKILL);
         let _ = nix::sys::wait::waitpid(launched.pid, None);
@@ -104,29 +105,30 @@ pub fn exec(container: &Container, request: &ExecRequest<'_>) -> Result<Launched
 /// What has to be before the process does anything.
 struct Tenant<'a> {
     container: &'a Container,
-    spec: &'a Spec,
-    process: &'a Process,
+    job: &'a TenantJob<'a>,
     sub: &'a SubCgroups,
-    init: Pid,
+    /// Init, and its pidfd.
+    beside: (Pid, BorrowedFd<'a>),
     affinity: &'a ExecAffinity,
 }
 
 impl Settle for Tenant<'_> {
-    fn enter(&mut self, stage: Pid, entered: Entered) -> Result<()> {
+    fn enter(&mut self, pid: Pid, entered: Entered) -> Result<Place> {
         let cgroup = self.container.cgroup();
-        cgroup.join_sub(stage, self.sub, Some(self.init), entered).map_err(RuntimeError::start)?;
-        self.affinity.apply_final(stage.as_raw()).map_err(RuntimeError::start)
+        let place =
+            cgroup.join_sub(pid, self.sub, Some(self.beside), entered).map_err(RuntimeError::start)?;
+        self.affinity.apply_final(pid.as_raw()).map_err(RuntimeError::start)?;
+        Ok(place)
     }
 
     fn limit(&mut self, pid: Pid) -> Result<()> {
         if let Some(group) = &self.container.record().rdt {
             group.join(pid.as_raw()).map_err(RuntimeError::start)?;
         }
-        let own = self.spec.process().as_ref().and_then(Process::oom_score_adj);
-        if let Some(score) = self.process.oom_score_adj().or(own) {
-            oom_score_adj::apply(Some(pid.as_raw()), score).map_err(RuntimeError::start)?;
+        if let Some(score) = self.job.oom_score_adj() {
+            oom_score_adj::verify(pid.as_raw(), score).map_err(RuntimeError::start)?;
         }
-        rlimits::apply(self.process.rlimits().as_deref().unwrap_or_default(), pid.as_raw())
+        rlimits::apply(self.job.finish.process.rlimits().as_deref().unwrap_or_default(), pid.as_raw())
             .map_err(RuntimeError::start)
     }
 }

@@ -37,6 +37,35 @@ pub fn prepare_as_program() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
+/// Clears the environment that the caller gave from this process: from what its children inherit, and from its memory, where
+/// /proc/PID/environ and debuggers find it. For a process of one thread.
+pub fn forget_environment() {
+    unsafe extern "C" {
+        static mut environ: *mut *mut libc::c_char;
+    }
+    static mut NONE: [*mut libc::c_char; 1] = [std::ptr::null_mut()];
+    // SAFETY: the list ends with null and nobody else changes it. The kernel lays the strings of the environment down side by
+    // side, and the name of the program right behind them (AT_EXECFN): what is cleared lies between the two, on the stack.
+    unsafe {
+        let end = libc::getauxval(libc::AT_EXECFN);
+        let mut start = end;
+        let mut variable = environ;
+        while !variable.is_null() && !(*variable).is_null() {
+            let address = (*variable).addr() as libc::c_ulong;
+            // One that was set since is on the heap, far below.
+            if address < start && end - address < MAX_ENVIRONMENT {
+                start = address;
+            }
+            variable = variable.add(1);
+        }
+        std::ptr::write_bytes(start as *mut u8, 0, (end - start) as usize);
+        environ = (&raw mut NONE).cast();
+    }
+}
+
+/// The kernel takes no more than three quarters of 8 MiB for arguments and environment (execve(2)).
+const MAX_ENVIRONMENT: libc::c_ulong = 6 << 20;
+
 /// prlimit(2): sets a resource limit of `pid` (0: the caller). `resource` is a RLIMIT_ number.
 pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };

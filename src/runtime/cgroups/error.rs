@@ -68,6 +68,8 @@ pub enum CgroupError {
     #[error("cannot load or attach the device filter of {}: {reason}", path.display())]
     DeviceFilter { path: PathBuf, reason: String },
 
+    #[error("process {pid} is not in the container's cgroup {}, but in {}", dir.display(), found.display())]
+    Outside { pid: Pid, dir: PathBuf, found: PathBuf },
     #[error("error adding pid {pid} to cgroups: {reason}")]
     Join { pid: Pid, reason: Box<CgroupError> },
     #[error("bad sub cgroup path: {0}")]

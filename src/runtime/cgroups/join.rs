@@ -1,41 +1,53 @@
 //! Putting a process into the cgroup: init into all of it, an exec'd process also into a sub-cgroup.
 
 use std::borrow::Cow;
+use std::os::fd::BorrowedFd;
 use std::path::{Component, Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
 use super::layout::Own;
 use super::limits::{self, Moment};
-use super::{Cgroup, CgroupError, Entered, Hierarchy, Pending, Result, Version, knob, systemd};
+use super::{Cgroup, CgroupError, Entered, Hierarchy, Pending, Place, Result, Version, knob, systemd};
 
 impl Cgroup {
-    /// Moves `pid` (0: the caller) into the cgroup in every hierarchy that it has not entered by itself. With systemd it
-    /// first starts the unit with this process and the limits given to `create` in it (so `pid` must be a real one then).
-    pub fn join(&self, pid: Pid, entered: Entered) -> Result<()> {
+    /// Moves `pid` into the cgroup in every hierarchy that it has not entered by itself, and says where it then has to be.
+    /// With systemd it first starts the unit with this process and the limits given to `create` in it.
+    pub fn join(&self, pid: Pid, entered: Entered) -> Result<Place> {
+        let mut place = Place::default();
         if let Some(unit) = &self.unit {
             let none = Pending { resources: LinuxResources::default(), properties: Vec::new() };
             let pending = self.pending.as_deref().unwrap_or(&none);
             systemd::start(unit, self, pid, &pending.resources, &pending.properties)?;
-            return self.complete_unit(&pending.resources, pid);
+            self.complete_unit(&pending.resources, pid)?;
+            self.hierarchies.iter().filter(|h| self.limits_by(h)).for_each(|h| place.add(h, &h.dir));
+            return Ok(place);
         }
         for (index, hierarchy) in self.hierarchies.iter().enumerate() {
-            if entered.has(index) {
-                continue;
-            }
-            match self.enter(hierarchy, &hierarchy.dir, pid) {
+            let moved = if entered.has(index) { Ok(()) } else { self.enter(hierarchy, &hierarchy.dir, pid) };
+            match moved {
                 // Nothing was asked for that would not hold.
                 Err(error) if self.rootless && !self.explicit && !self.limited && error.is_permission() => {
                     tracing::debug!("{error}");
+                    continue;
                 }
                 result => result.map_err(|error| CgroupError::Apply(Box::new(error)))?,
             }
+            if self.limits_by(hierarchy) {
+                place.add(hierarchy, &hierarchy.dir);
+            }
         }
-        Ok(())
+        Ok(place)
+    }
+
+    /// Whether a hierarchy carries limits of the container.
+    fn limits_by(&self, hierarchy: &Hierarchy) -> bool {
+        self.version == Version::V2 || !(hierarchy.is_named() || hierarchy.is_cgroup2())
     }
 
     /// Does what systemd left out: it makes only the directories of the controllers that it knows, and knows only
@@ -55,34 +67,45 @@ impl Cgroup {
         limits::write(&all, resources, Moment::CreateInExisting)
     }
 
-    /// Moves an exec'd process `pid` to where `sub` says, and it has not entered by itself. `init` is the container's init: when the v2 cgroup
-    /// itself takes no process any more (it has sub-cgroups with controllers, or init moved away and it is gone),
-    /// the process goes where init is, unless a sub-cgroup was asked for.
-    pub fn join_sub(&self, pid: Pid, sub: &SubCgroups, init: Option<Pid>, entered: Entered) -> Result<()> {
-        let targets = sub.targets(self)?;
-        let failed = |error| CgroupError::Join { pid, reason: Box::new(error) };
-        for (index, (hierarchy, dir)) in targets.iter().enumerate() {
-            if entered.has(index) {
-                continue;
-            }
-            let Err(error) = self.enter(hierarchy, dir, pid) else { continue };
-            if self.version == Version::V2
-                && !sub.is_asked()
-                && let Some(dir) = init.and_then(|init| init_dir(&hierarchy.mount, init))
-            {
-                tracing::debug!("{error}; joining the cgroup of init, {}", dir.display());
-                match write_procs(&dir, pid) {
-                    Ok(()) => continue,
-                    Err(error) if !self.rootless => return Err(failed(error)),
-                    Err(_) => {}
+    /// Moves an exec'd process `pid` to where `sub` says, and it has not entered by itself; says where it then has to be.
+    /// `init` names the container's init: when the v2 cgroup itself takes no process any more (it has sub-cgroups with
+    /// controllers, or init moved away and it is gone), the process goes where init is, unless a sub-cgroup was asked for.
+    pub fn join_sub(
+        &self,
+        pid: Pid,
+        sub: &SubCgroups,
+        init: Option<(Pid, BorrowedFd<'_>)>,
+        entered: Entered,
+    ) -> Result<Place> {
+        let mut place = Place::default();
+        let beside = init.filter(|_| self.version == Version::V2 && !sub.is_asked());
+        for (index, (hierarchy, dir)) in sub.targets(self)?.into_iter().enumerate() {
+            let joined =
+                if entered.has(index) { Ok(dir) } else { self.enter_or_beside(hierarchy, dir, pid, beside) };
+            match joined {
+                Ok(dir) if self.limits_by(hierarchy) || dir != hierarchy.dir => place.add(hierarchy, &dir),
+                Ok(_) => {}
+                Err(error) if self.rootless => {
+                    tracing::warn!("the container's limits do not hold for process {pid}: {error}");
                 }
+                Err(error) => return Err(CgroupError::Join { pid, reason: Box::new(error) }),
             }
-            if !self.rootless {
-                return Err(failed(error));
-            }
-            tracing::warn!("the container's limits do not hold for process {pid}: {error}");
         }
-        Ok(())
+        Ok(place)
+    }
+
+    /// Moves `pid` into `dir`, or where that takes none to where init is. Returns where it went.
+    fn enter_or_beside<'a>(
+        &self,
+        hierarchy: &Hierarchy,
+        dir: Cow<'a, Path>,
+        pid: Pid,
+        init: Option<(Pid, BorrowedFd<'_>)>,
+    ) -> Result<Cow<'a, Path>> {
+        let Err(error) = self.enter(hierarchy, &dir, pid) else { return Ok(dir) };
+        let Some(beside) = init.and_then(|init| init_dir(&hierarchy.mount, init)) else { return Err(error) };
+        tracing::debug!("{error}; joining the cgroup of init, {}", beside.display());
+        write_procs(&beside, pid).map(|()| Cow::Owned(beside))
     }
 
     /// One hierarchy; what may fail without harm is only logged.
@@ -201,9 +224,14 @@ fn write_procs(dir: &Path, pid: Pid) -> Result<()> {
     }
 }
 
-/// Where init is in cgroup2 now.
-fn init_dir(mount: &Path, init: Pid) -> Option<PathBuf> {
-    let text = std::fs::read(format!("/proc/{init}/cgroup")).ok()?;
+/// Where the init behind a pidfd is in cgroup2 now. Of a process that has ended the kernel says `/`, and its pid may be
+/// another's: what was read counts if it lives on.
+fn init_dir(mount: &Path, (pid, pidfd): (Pid, BorrowedFd<'_>)) -> Option<PathBuf> {
+    let text = std::fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    let mut ended = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    if poll(&mut ended, PollTimeout::ZERO) != Ok(0) {
+        return None;
+    }
     let own = Own::parse(&text);
     own.path("").map(|path| mount.join(path.strip_prefix("/").unwrap_or(path)))
 }

@@ -75,6 +75,14 @@ fn read(path: &str) -> Result<Vec<u8>, CgroupError> {
     knob::read_by(small_file::all, Path::new(path))
 }
 
+/// The part of its hierarchy that the mount at `point` shows.
+pub(super) fn mount_root(point: &Path) -> Option<PathBuf> {
+    let mountinfo = read("/proc/self/mountinfo").ok()?;
+    let entries = mountinfo.split(|byte| *byte == b'\n').filter_map(Entry::parse);
+    // Of mounts on the same point the last one is seen.
+    entries.filter(|entry| unescape(entry.point) == point).last().map(|entry| unescape(entry.root))
+}
+
 impl Host {
     /// Looks at the host. `own` tells controllers from mount options.
     pub(super) fn detect(own: &Own) -> Result<Self, CgroupError> {

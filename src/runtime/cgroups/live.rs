@@ -9,11 +9,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
 use super::lab::fixture;
 use super::{Cgroup, Entered, Hierarchy, OomEvent, SubCgroups, Version};
+use crate::sys::process::pidfd_open;
 
 /// A cgroup with processes in it; all of it goes away at the end.
 struct Lab {
@@ -87,7 +89,7 @@ impl Lab {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
         let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
         self.children.push(child);
-        self.cgroup.join(pid, Entered::default()).unwrap();
+        self.cgroup.join(pid, Entered::default()).unwrap().verify(pid).unwrap();
         pid
     }
 
@@ -235,17 +237,20 @@ fn v1_sub_cgroups_are_joined_and_removed() {
         let sub = SubCgroups::parse(&[sub.to_owned()]).unwrap();
         lab.cgroup.join_sub(pid, &sub, None, Entered::default()).map_err(|error| error.to_string())
     };
-    join("memory:inner").unwrap();
+    let inner = join("memory:inner").unwrap();
+    inner.verify(pid).unwrap();
     let membership = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     assert!(membership.contains("-sub/inner\n"));
-    join("/").unwrap();
+    join("/").unwrap().verify(pid).unwrap();
+    let error = inner.verify(pid).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("process {pid} is not in the container's cgroup ")), "{error}");
     assert!(!fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap().contains("inner"));
     assert_eq!(join("whaaat:/").unwrap_err(), "unknown controller whaaat in SubCgroupPaths");
     assert_eq!(join("..").unwrap_err(), "bad sub cgroup path: ..");
     let error = join("cpu:nonexistent").unwrap_err();
     assert!(error.starts_with(&format!("error adding pid {pid} to cgroups: ")), "{error}");
     assert!(error.ends_with(": no such file or directory"), "{error}");
-    join("memory:inner").unwrap();
+    let _ = join("memory:inner").unwrap();
     assert_eq!(lab.cgroup.pids(true).unwrap(), [pid]);
 }
 
@@ -291,7 +296,8 @@ fn v2_device_filter_denies_and_is_replaced() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        lab.cgroup.join(Pid::from_raw(i32::try_from(shell.id()).unwrap()), Entered::default()).unwrap();
+        let _ =
+            lab.cgroup.join(Pid::from_raw(i32::try_from(shell.id()).unwrap()), Entered::default()).unwrap();
         drop(shell.stdin.take());
         shell.wait().unwrap().success()
     };
@@ -313,15 +319,19 @@ fn a_process_for_a_v2_cgroup_that_is_gone_goes_where_init_is() {
     let none = SubCgroups::default();
     let mut moved = lab.cgroup.clone();
     moved.hierarchies[0].dir.set_file_name("rt-test-gone");
+    let pidfd = pidfd_open(init.as_raw()).unwrap();
+    let beside = Some((init, pidfd.as_fd()));
     let missing = SubCgroups::parse(&["nonexistent".to_owned()]).unwrap();
-    assert!(
-        moved
-            .join_sub(init, &missing, Some(init), Entered::default())
-            .unwrap_err()
-            .to_string()
-            .contains("no such file")
-    );
+    let error = moved.join_sub(init, &missing, beside, Entered::default()).unwrap_err().to_string();
+    assert!(error.contains("no such file"), "{error}");
     let other = lab.sleeper();
-    moved.join_sub(other, &none, Some(init), Entered::default()).unwrap();
+    moved.join_sub(other, &none, beside, Entered::default()).unwrap().verify(other).unwrap();
     assert_eq!(lab.cgroup.pids(false).unwrap().len(), 2);
+
+    // Of an init that has ended, and that nobody has waited for, the kernel says that it is in the root.
+    kill(init, Signal::SIGKILL).unwrap();
+    poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::from(5000_u16)).unwrap();
+    assert!(moved.join_sub(other, &none, beside, Entered::default()).is_err());
+    let kernel = fs::read_to_string(format!("/proc/{other}/cgroup")).unwrap();
+    assert!(kernel.contains("-gone\n"), "{kernel}");
 }

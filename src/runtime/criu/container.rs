@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use oci_spec::runtime::{Hook, Hooks, LinuxNamespaceType, Spec};
 
 use super::RestoreEvents;
-use crate::runtime::cgroups::{Cgroup, Entered};
+use crate::runtime::cgroups::{Cgroup, Entered, Place};
 use crate::runtime::hooks::{HookRun, run_all};
 
 /// The name that goes with the terminal, as runc sends it.
@@ -21,6 +21,8 @@ const TERMINAL: &[u8] = b"orphan-pts-master";
 pub struct ContainerEvents<'a> {
     /// Made, and with its limits.
     pub cgroup: &'a Cgroup,
+    /// Where criu and init have to be, once criu has joined.
+    pub place: Place,
     /// The container's hooks.
     pub hooks: Option<&'a Hooks>,
     /// The working directory of hooks.
@@ -37,10 +39,12 @@ pub struct ContainerEvents<'a> {
 
 impl RestoreEvents for ContainerEvents<'_> {
     fn join_cgroup(&mut self, criu: Pid) -> Result<(), Box<dyn Error + Send + Sync>> {
-        Ok(self.cgroup.join(criu, Entered::default())?)
+        self.place = self.cgroup.join(criu, Entered::default())?;
+        Ok(self.place.verify(criu)?)
     }
 
     fn namespaces_ready(&mut self, init: Pid) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.place.verify(init)?;
         let Some(hooks) = self.hooks else { return Ok(()) };
         let prestart = hooks.prestart();
         for (name, list) in [("prestart", prestart), ("createRuntime", hooks.create_runtime())] {
@@ -62,6 +66,7 @@ impl RestoreEvents for ContainerEvents<'_> {
     }
 
     fn restored(&mut self, init: Pid) -> Result<(), Box<dyn Error + Send + Sync>> {
+        self.place.verify(init)?;
         Ok((self.save)(init)?)
     }
 }

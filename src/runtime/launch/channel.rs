@@ -1,12 +1,15 @@
-//! What parent and child say to each other: one packet a message, on a socket pair that ends with either of them.
+//! What the parent and a child say to each other: one packet a message, on a socket pair that ends with either of them.
+//! Each child has a pair of its own and its own words, so that what one says is never taken for the other's.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair};
 use nix::unistd::Pid;
 
+use crate::log;
 use crate::runtime::cgroups::Entered;
 use crate::sys::process::close_number;
 use crate::sys::socket::receive;
@@ -14,17 +17,31 @@ use crate::sys::socket::receive;
 /// Longer messages are cut. On the stack: what is read counts against the container's limit.
 const MAX: usize = 4096;
 
-/// What the child asks or tells.
+/// What a kind of child asks or tells, as a tag and text.
+pub trait Words: Sized {
+    fn packet(&self) -> (u8, String);
+    /// `None`: the child does not talk so.
+    fn parse(tag: u8, text: String) -> Option<Self>;
+}
+
+/// What the stage says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StageRequest {
+    /// It is in a new user namespace: write its id maps.
+    MapIds,
+    /// It made a time namespace: write its offsets.
+    TimeOffsets,
+    /// It made the container's process, which has this pid (as the parent sees it), and ends.
+    Child(Pid),
+    /// It went wrong; the stage ends.
+    Failed(String),
+}
+
+/// What the container's process says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// This process has entered these hierarchies of the cgroup by itself, and waits for the rest to be done for it.
+    /// Its first word: it has entered these hierarchies of the cgroup by itself, and waits for the rest to be done for it.
     Entered(Entered),
-    /// The stage is in a new user namespace: write its id maps.
-    MapIds,
-    /// The stage made a time namespace: write its offsets.
-    TimeOffsets,
-    /// The stage made the process with this pid (as the parent sees it), and ends.
-    Child(Pid),
     /// The namespaces are there: move network devices in and run the hooks that the parent runs.
     NamespacesReady,
     /// Open the source of the mount with this index.
@@ -37,6 +54,52 @@ pub enum Request {
     Failed(String),
 }
 
+impl Words for StageRequest {
+    fn packet(&self) -> (u8, String) {
+        match self {
+            Self::MapIds => (b'U', String::new()),
+            Self::TimeOffsets => (b'T', String::new()),
+            Self::Child(pid) => (b'P', pid.to_string()),
+            Self::Failed(text) => (b'E', text.clone()),
+        }
+    }
+
+    fn parse(tag: u8, text: String) -> Option<Self> {
+        Some(match tag {
+            b'U' => Self::MapIds,
+            b'T' => Self::TimeOffsets,
+            b'P' => Self::Child(Pid::from_raw(text.parse().ok().filter(|pid| *pid > 1)?)),
+            b'E' => Self::Failed(text),
+            _ => return None,
+        })
+    }
+}
+
+impl Words for Request {
+    fn packet(&self) -> (u8, String) {
+        match self {
+            Self::Entered(entered) => (b'G', entered.0.to_string()),
+            Self::NamespacesReady => (b'H', String::new()),
+            Self::MountSource(index) => (b'M', index.to_string()),
+            Self::Listener(number) => (b'L', number.to_string()),
+            Self::Ready => (b'R', String::new()),
+            Self::Failed(text) => (b'E', text.clone()),
+        }
+    }
+
+    fn parse(tag: u8, text: String) -> Option<Self> {
+        Some(match tag {
+            b'G' => Self::Entered(Entered(text.parse().ok()?)),
+            b'H' => Self::NamespacesReady,
+            b'M' => Self::MountSource(text.parse().ok()?),
+            b'L' => Self::Listener(text.parse().ok()?),
+            b'R' => Self::Ready,
+            b'E' => Self::Failed(text),
+            _ => return None,
+        })
+    }
+}
+
 /// What the parent answers.
 #[derive(Debug)]
 pub enum Answer {
@@ -47,29 +110,36 @@ pub enum Answer {
 
 /// One end.
 #[derive(Debug)]
-pub struct Channel(OwnedFd);
+pub struct Channel<W>(OwnedFd, PhantomData<fn(W) -> W>);
 
-impl From<Channel> for OwnedFd {
-    fn from(channel: Channel) -> Self {
+impl<W> From<Channel<W>> for OwnedFd {
+    fn from(channel: Channel<W>) -> Self {
         channel.0
     }
 }
 
-impl From<OwnedFd> for Channel {
+impl<W> From<OwnedFd> for Channel<W> {
     fn from(socket: OwnedFd) -> Self {
-        Self(socket)
+        Self(socket, PhantomData)
     }
 }
 
-impl Channel {
+impl<W> AsFd for Channel<W> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl<W: Words> Channel<W> {
+    /// The parent's end and the child's.
     pub fn pair() -> io::Result<(Self, Self)> {
         let (one, other) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        Ok((Self(one), Self(other)))
+        Ok((one.into(), other.into()))
     }
 
     pub fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
+        self.0.try_clone().map(Self::from)
     }
 
     /// In a forked child: closes an end that is another process's, or is done with.
@@ -78,29 +148,14 @@ impl Channel {
     }
 
     /// Child: says something that needs no answer.
-    pub fn tell(&self, request: &Request) -> io::Result<()> {
-        let (tag, text) = match request {
-            Request::Entered(entered) => (b'G', entered.0.to_string()),
-            Request::MapIds => (b'U', String::new()),
-            Request::TimeOffsets => (b'T', String::new()),
-            Request::Child(pid) => (b'P', pid.to_string()),
-            Request::NamespacesReady => (b'H', String::new()),
-            Request::MountSource(index) => (b'M', index.to_string()),
-            Request::Listener(number) => (b'L', number.to_string()),
-            Request::Ready => (b'R', String::new()),
-            Request::Failed(text) => (b'E', text.clone()),
-        };
+    pub fn tell(&self, request: &W) -> io::Result<()> {
+        let (tag, text) = request.packet();
         self.send(tag, text.as_bytes(), None)
     }
 
     /// Child: asks, and waits for the answer. A parent that is gone is an error.
-    pub fn ask(&self, request: &Request) -> io::Result<Answer> {
+    pub fn ask(&self, request: &W) -> io::Result<Answer> {
         self.tell(request)?;
-        self.wait_for_answer()
-    }
-
-    /// Child: waits for an answer.
-    pub fn wait_for_answer(&self) -> io::Result<Answer> {
         let mut buffer = [0; MAX];
         let (length, descriptors) = receive(&self.0, &mut buffer)?;
         match (buffer.first().filter(|_| length > 0), descriptors.into_iter().next()) {
@@ -111,29 +166,26 @@ impl Channel {
         }
     }
 
-    /// Parent: the child's next word; `None` when it has ended or executed its program.
-    pub fn next(&self) -> io::Result<Option<Request>> {
+    /// Parent: the child's next word; `None` when it has ended or executed its program. Its log lines go to the log.
+    pub fn next(&self) -> io::Result<Option<W>> {
         let mut buffer = [0; MAX];
-        let length = match receive(&self.0, &mut buffer) {
-            Ok((length, _)) => length,
-            Err(Errno::ECONNRESET) => 0,
-            Err(errno) => return Err(errno.into()),
-        };
-        let Some((tag, text)) = buffer[..length].split_first() else { return Ok(None) };
-        let text = String::from_utf8_lossy(text).into_owned();
-        let bad =
-            |_| io::Error::new(io::ErrorKind::InvalidData, "unknown message from the container's process");
-        Ok(Some(match tag {
-            b'G' => Request::Entered(Entered(text.parse().map_err(bad)?)),
-            b'U' => Request::MapIds,
-            b'T' => Request::TimeOffsets,
-            b'P' => Request::Child(Pid::from_raw(text.parse().map_err(bad)?)),
-            b'H' => Request::NamespacesReady,
-            b'M' => Request::MountSource(text.parse().map_err(bad)?),
-            b'L' => Request::Listener(text.parse().map_err(bad)?),
-            b'R' => Request::Ready,
-            _ => Request::Failed(text),
-        }))
+        loop {
+            let length = match receive(&self.0, &mut buffer) {
+                Ok((length, _)) => length,
+                Err(Errno::ECONNRESET) => 0,
+                Err(errno) => return Err(errno.into()),
+            };
+            match buffer[..length].split_first() {
+                None => return Ok(None),
+                Some((&log::TAG, line)) => log::pass_on(line),
+                Some((tag, text)) => {
+                    let unknown = "unknown message from the container's process";
+                    return W::parse(*tag, String::from_utf8_lossy(text).into_owned())
+                        .map(Some)
+                        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, unknown));
+                }
+            }
+        }
     }
 
     /// Parent: answers.
@@ -163,30 +215,51 @@ impl Channel {
 mod tests {
     use super::*;
 
+    fn arrive<W: Words + PartialEq + std::fmt::Debug>(
+        all: impl IntoIterator<Item = W>,
+    ) -> (Channel<W>, Channel<W>) {
+        let (parent, child) = Channel::pair().unwrap();
+        for request in all {
+            child.tell(&request).unwrap();
+            assert_eq!(parent.next().unwrap(), Some(request));
+        }
+        (parent, child)
+    }
+
     #[test]
     fn every_message_arrives_as_it_was_sent() {
-        let (parent, child) = Channel::pair().unwrap();
-        let all = [
+        use StageRequest::{Child, MapIds, TimeOffsets};
+        arrive([MapIds, TimeOffsets, Child(Pid::from_raw(7)), StageRequest::Failed("no".into())]);
+        let (parent, child) = arrive([
             Request::Entered(Entered(5)),
-            Request::MapIds,
-            Request::TimeOffsets,
-            Request::Child(Pid::from_raw(7)),
             Request::NamespacesReady,
             Request::MountSource(3),
             Request::Listener(9),
             Request::Ready,
             Request::Failed("no\nway".into()),
-        ];
-        for request in all {
-            child.tell(&request).unwrap();
-            assert_eq!(parent.next().unwrap(), Some(request));
-        }
+        ]);
         parent.answer(&Answer::Refused("no".into())).unwrap();
-        assert!(matches!(child.wait_for_answer().unwrap(), Answer::Refused(text) if text == "no"));
+        assert!(matches!(child.ask(&Request::Ready).unwrap(), Answer::Refused(text) if text == "no"));
         let (reader, _writer) = nix::unistd::pipe().unwrap();
         parent.answer(&Answer::Descriptor(reader)).unwrap();
-        assert!(matches!(child.wait_for_answer().unwrap(), Answer::Descriptor(_)));
+        assert!(matches!(child.ask(&Request::Ready).unwrap(), Answer::Descriptor(_)));
         drop(child);
-        assert_eq!(parent.next().unwrap(), None);
+        assert_eq!(
+            [(); 3].map(|()| parent.next().unwrap()),
+            [Some(Request::Ready), Some(Request::Ready), None]
+        );
+    }
+
+    #[test]
+    fn a_child_has_only_its_own_words() {
+        let (parent, stage) = Channel::<StageRequest>::pair().unwrap();
+        let init: Channel<Request> = OwnedFd::from(stage).into();
+        for request in [Request::Entered(Entered(0)), Request::Ready, Request::NamespacesReady] {
+            init.tell(&request).unwrap();
+            assert!(parent.next().is_err(), "{request:?}");
+        }
+        for pid in ["0", "1", "-1", "x", ""] {
+            assert_eq!(StageRequest::parse(b'P', pid.to_owned()), None);
+        }
     }
 }

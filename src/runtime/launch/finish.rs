@@ -8,8 +8,8 @@ use nix::sys::prctl;
 use nix::sys::signal::SigSet;
 use oci_spec::runtime::{Process, Spec};
 
-use super::channel::{Answer, Channel, Request};
-use super::{Failure, call};
+use super::channel::{Channel, Request};
+use super::{Failure, call, granted};
 use crate::runtime::process::capabilities::CapabilitySets;
 use crate::runtime::process::descriptors::Passed;
 use crate::runtime::process::env::{Environment, listen_variables};
@@ -60,7 +60,7 @@ impl Finish<'_> {
     /// exec only: init has it earlier.
     pub fn become_user(
         &self,
-        channel: &Channel,
+        channel: &Channel<Request>,
         with_apparmor: bool,
     ) -> Result<(Program, Environment), Failure> {
         if let Some(label) = given(self.process.selinux_label()) {
@@ -133,14 +133,11 @@ impl Finish<'_> {
         })
     }
 
-    fn load_filter(&self, channel: &Channel) -> Result<(), Failure> {
+    fn load_filter(&self, channel: &Channel<Request>) -> Result<(), Failure> {
         let Some(filter) = self.filter else { return Ok(()) };
         let Some(listener) = seccomp::load(filter)? else { return Ok(()) };
         // The parent takes the descriptor out of this process, since sending one may be filtered by now.
-        match channel.ask(&Request::Listener(listener.as_raw_fd()))? {
-            Answer::Refused(text) => Err(text.into()),
-            _ => Ok(()),
-        }
+        granted(channel.ask(&Request::Listener(listener.as_raw_fd()))?)
     }
 }
 

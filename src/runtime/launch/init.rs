@@ -1,15 +1,18 @@
 //! The child that becomes a container's init: namespaces, mounts, hooks, restrictions, in runc's order.
 
-use std::os::fd::OwnedFd;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{getpid, sethostname, setsid};
 use oci_spec::runtime::{Hook, LinuxNamespaceType, Process, Spec};
 
 use super::channel::{Answer, Channel, Request};
+use super::child::Variables;
 use super::finish::{Finish, given};
 use super::namespaces::{Plan, flag};
-use super::{Failure, call, console};
+use super::{Failure, call, console, granted};
+use crate::log;
 use crate::runtime::cgroups::Entered;
 use crate::runtime::gate::{self, Gate};
 use crate::runtime::hooks::{HookRun, run_all};
@@ -44,8 +47,19 @@ pub struct InitJob<'a> {
     pub rootless: bool,
 }
 
+/// What init brings along.
+pub struct Birth<'a> {
+    pub plan: &'a Plan,
+    /// The hierarchies of its cgroup that it has entered by itself.
+    pub entered: Entered,
+    /// The caller's environment, where a hook wants it.
+    pub variables: Option<Variables>,
+    /// Whether it could be hidden from the container.
+    pub hidden: Result<(), Failure>,
+}
+
 /// Mount sources come from the parent.
-struct Sources<'a>(&'a Channel);
+struct Sources<'a>(&'a Channel<Request>);
 
 impl SourceProvider for Sources<'_> {
     fn mount_source(&mut self, mount_index: usize) -> std::io::Result<OwnedFd> {
@@ -58,21 +72,38 @@ impl SourceProvider for Sources<'_> {
 }
 
 impl InitJob<'_> {
-    /// Runs in the new process, which has entered these hierarchies of its cgroup already, until it executes the program. Returns only on failure; what fails after the container
+    /// The bias of the OOM killer.
+    pub fn oom_score_adj(&self) -> Option<i32> {
+        self.process.oom_score_adj()
+    }
+
+    /// The caller's environment, if there are hooks that run in init and bring none: they inherit it, as in runc.
+    pub fn variables_for_hooks(&self) -> Option<Variables> {
+        let brings_none = |hook: &Hook| hook.env().is_none();
+        self.inside_hooks().iter().any(brings_none).then(|| std::env::vars_os().collect())
+    }
+
+    fn inside_hooks(&self) -> &[Hook] {
+        let hooks = self.spec.hooks().as_ref();
+        hooks.and_then(|hooks| hooks.create_container().as_deref()).unwrap_or_default()
+    }
+
+    /// Runs in the new process until it executes the program. Returns only on failure; what fails after the container
     /// was ready is told to its starter, not to the parent.
-    pub fn run(&self, plan: &Plan, channel: &Channel, entered: Entered, gate: Gate) -> Failure {
-        let (finish, program, environment) = match self.prepare(plan, channel, entered) {
+    pub fn run(&self, birth: Birth<'_>, channel: &Channel<Request>, gate: Gate) {
+        let (finish, program, environment) = match self.prepare(birth, channel) {
             Ok(prepared) => prepared,
             Err(failure) => {
                 let _ = channel.tell(&Request::Failed(super::words(&failure)));
-                return failure;
+                return;
             }
         };
         tracing::debug!("init: closing the pipe to signal completion");
-        if let Err(error) = channel.tell(&Request::Ready) {
-            return error.into();
+        if channel.tell(&Request::Ready).is_err() {
+            return;
         }
         // Its end would be seen only with the exec.
+        log::end_in_child();
         channel.close_in_child();
         // `kill` of a created container ends it. The program gets the default actions again.
         end_on(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]);
@@ -83,17 +114,18 @@ impl InitJob<'_> {
             Err(failure) => (failure, waiting.into_result()),
         };
         gate::report(report, &super::words(&failure));
-        failure
     }
 
     fn prepare(
         &self,
-        plan: &Plan,
-        channel: &Channel,
-        entered: Entered,
+        birth: Birth<'_>,
+        channel: &Channel<Request>,
     ) -> Result<(Finish<'_>, Program, Environment), Failure> {
+        let Birth { plan, entered, variables, hidden } = birth;
+        hidden?;
         // Answered when this process is wholly in its cgroup, and its limits are set.
-        channel.ask(&Request::Entered(entered))?;
+        granted(channel.ask(&Request::Entered(entered))?)?;
+        log::to_parent(channel.as_fd());
         tracing::debug!("child process in init()");
         setsid().map_err(call("setsid"))?;
         self.join_keyring()?;
@@ -102,7 +134,7 @@ impl InitJob<'_> {
             network::loopback_up()?;
         }
         let rootfs = self.rootfs(plan);
-        self.prepare_rootfs(&rootfs, channel)?;
+        self.prepare_rootfs(&rootfs, channel, variables.as_deref())?;
         if let Some(socket) = self.console {
             console::set_up(socket, self.process, true)?;
         }
@@ -156,23 +188,26 @@ impl InitJob<'_> {
         Ok(())
     }
 
-    fn prepare_rootfs(&self, rootfs: &Rootfs<'_>, channel: &Channel) -> Result<(), Failure> {
+    fn prepare_rootfs(
+        &self,
+        rootfs: &Rootfs<'_>,
+        channel: &Channel<Request>,
+        variables: Option<&[(OsString, OsString)]>,
+    ) -> Result<(), Failure> {
         rootfs.prepare(&mut Sources(channel))?;
         let hooks = self.spec.hooks().as_ref();
         let parents =
             hooks.is_some_and(|hooks| is_given(hooks.prestart()) || is_given(hooks.create_runtime()));
         let devices = self.spec.linux().as_ref().and_then(|linux| linux.net_devices().as_ref());
-        if (parents || devices.is_some_and(|devices| !devices.is_empty()))
-            && let Answer::Refused(text) = channel.ask(&Request::NamespacesReady)?
-        {
-            return Err(text.into());
+        if parents || devices.is_some_and(|devices| !devices.is_empty()) {
+            granted(channel.ask(&Request::NamespacesReady)?)?;
         }
-        let inside = hooks.and_then(|hooks| hooks.create_container().as_deref()).unwrap_or_default();
+        let inside = self.inside_hooks();
         if !inside.is_empty() {
             let state = self.state.at(Status::Creating, getpid().as_raw());
             // As in runc, whose hooks reach the root file system by relative paths.
             let cwd = Some(self.rootfs);
-            run_all(inside, &state, &HookRun { name: "createContainer", cwd, default_env: None })?;
+            run_all(inside, &state, &HookRun { name: "createContainer", cwd, default_env: variables })?;
         }
         rootfs.pivot()?;
         cwd::create(self.process.cwd())?;

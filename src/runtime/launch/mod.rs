@@ -7,28 +7,36 @@
 //!
 //! ```text
 //! parent ──clone──▶ init                              no user or time namespace, no pid namespace to join
-//! parent ──clone──▶ stage ──clone sibling──▶ init     else: the stage enters them and ends; so does exec's, where
-//!                                                     the container has a user namespace
+//! parent ──clone──▶ stage ──clone sibling──▶ init     else: the stage enters them and ends
+//! parent ──clone──▶ stage ──clone sibling──▶ tenant   exec: the stage enters all namespaces of the container
 //! ```
-//! Both sides talk over a socket pair of packets ([`channel`]). When the parent dies, the child sees the end of the
-//! socket and ends too. The child is a fork of a process with one thread: it may allocate and log.
+//! The parent talks to each child over a socket pair of its own ([`channel`]), in this order and no other: to the stage
+//! until that has made the process ([`parent`]); then to the process, which waits with its first word until the kernel says
+//! that it is in its cgroup, with its limits set ([`serve`]). When the parent dies, a child sees the end of its
+//! socket and ends too. A child is a fork of a process with one thread: it may allocate and log.
+//!
+//! What a container could see of rt is undumpable until it executes the program ([`child`]).
 
 mod channel;
+mod child;
 mod console;
 mod finish;
 mod idmap;
 mod init;
 mod namespaces;
 mod parent;
+mod serve;
 mod stage;
 mod tenant;
 
 use std::error::Error;
 
+pub use child::INIT_NAME;
 pub use console::{SocketError, connect, send_descriptor};
 pub use finish::Finish;
 pub use init::InitJob;
-pub use parent::{INIT_NAME, Launched, OOM_KILLED, Service, Settle, launch_init, launch_tenant};
+pub use parent::{launch_init, launch_tenant};
+pub use serve::{Launched, OOM_KILLED, Service, Settle};
 pub use tenant::TenantJob;
 
 /// Why the child did not become the process; told to the parent as text.
@@ -46,6 +54,14 @@ fn words(failure: &Failure) -> String {
         cause = error.source();
     }
     text
+}
+
+/// An answer that is not a refusal.
+fn granted(answer: channel::Answer) -> Result<(), Failure> {
+    match answer {
+        channel::Answer::Refused(text) => Err(text.into()),
+        _ => Ok(()),
+    }
 }
 
 /// A failed system call as a failure: "sethostname: operation not permitted".

@@ -124,11 +124,12 @@ impl Plan {
         chosen.into_iter().try_for_each(|namespace| self.enter(namespace))
     }
 
-    /// The paths of namespaces to join, the user namespace last.
+    /// The paths of namespaces to join, the user namespace last and a pid namespace right before it.
     pub fn joined(&self) -> Vec<&LinuxNamespace> {
         let mut joined: Vec<_> = self.list.iter().filter(|namespace| namespace.path().is_some()).collect();
         joined.sort_by_key(|namespace| match namespace.typ() {
-            LinuxNamespaceType::User => 2,
+            LinuxNamespaceType::User => 3,
+            LinuxNamespaceType::Pid => 2,
             LinuxNamespaceType::Mount => 1,
             _ => 0,
         });

@@ -1,20 +1,22 @@
 //! The process between the parent and the container's process: enters the namespaces that only children are in, or
-//! that take the parent's help, makes the process as a child of the parent, and ends.
+//! that take the parent's help, makes the process as a child of the parent, and ends. It is in no pid namespace of a
+//! container itself, so that nobody there sees it; what it makes is born with nothing of the host open.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, geteuid, setgroups, setresgid, setresuid};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 
-use super::channel::{Answer, Channel, Request};
+use super::channel::{Channel, StageRequest};
 use super::idmap::read_id_map;
 use super::namespaces::Plan;
-use super::{Failure, call};
-use crate::runtime::cgroups::{Cradle, Entered};
+use super::{Failure, call, granted};
+use crate::runtime::cgroups::Cradle;
 use crate::runtime::process::reason::Reason;
 use crate::sys::clone::{CloneOptions, clone_process, set_dumpable, setns};
+use crate::sys::process::close_number;
 
 /// The stage before a container's init. Runs `init` in the new process, which is told whether it was born in `cradle`;
 /// returns the stage's exit code.
@@ -22,7 +24,7 @@ pub fn before_init(
     spec: &Spec,
     plan: &Plan,
     cradle: Option<&Cradle>,
-    channel: &Channel,
+    channel: &Channel<StageRequest>,
     init: impl FnOnce(bool),
 ) -> i32 {
     let done = enter_for_init(spec, plan, channel).and_then(|()| {
@@ -33,47 +35,32 @@ pub fn before_init(
     told(done, channel)
 }
 
-/// The stage of an exec, which is in these hierarchies of the cgroup already: enters the namespaces `flags` of the process
-/// behind `target`. `tenant` runs in the new process once its limits are set.
+/// The stage of an exec: enters the namespaces `flags` of the process behind `target`, which it closes. Runs `tenant` in
+/// the new process; returns the stage's exit code.
 pub fn before_tenant(
     target: &OwnedFd,
     flags: CloneFlags,
-    entered: Entered,
-    channel: &Channel,
+    channel: &Channel<StageRequest>,
     tenant: impl FnOnce(),
 ) -> i32 {
-    let done = enter_for_tenant(target, flags, entered, channel).and_then(|()| {
-        let tenant = |_| match channel.wait_for_answer() {
-            Ok(_) => tenant(),
-            Err(error) => drop(told(Err(error.into()), channel)),
-        };
-        spawn(CloneOptions { sibling: true, ..CloneOptions::default() }, channel, tenant, |error| {
-            format!("unable to clone the container's process: {}", Reason::of(error))
-        })
+    let done = enter_for_tenant(target, flags).and_then(|()| {
+        let options = CloneOptions { sibling: true, ..CloneOptions::default() };
+        spawn(
+            options,
+            channel,
+            |_| tenant(),
+            |error| format!("unable to clone the container's process: {}", Reason::of(error)),
+        )
     });
     told(done, channel)
 }
 
-/// An exec without a stage: this process is in the pid namespace since its birth, and enters the other ones.
-pub fn as_tenant(
-    target: &OwnedFd,
-    flags: CloneFlags,
-    entered: Entered,
-    channel: &Channel,
-    tenant: impl FnOnce(),
-) -> i32 {
-    match enter_for_tenant(target, flags, entered, channel) {
-        Ok(()) => tenant(),
-        failed => drop(told(failed, channel)),
-    }
-    1
-}
-
-fn told(done: Result<(), Failure>, channel: &Channel) -> i32 {
+/// The exit code of a stage, whose failure the parent is told.
+pub fn told(done: Result<(), Failure>, channel: &Channel<StageRequest>) -> i32 {
     match done {
         Ok(()) => 0,
         Err(failure) => {
-            let _ = channel.tell(&Request::Failed(super::words(&failure)));
+            let _ = channel.tell(&StageRequest::Failed(super::words(&failure)));
             1
         }
     }
@@ -81,39 +68,48 @@ fn told(done: Result<(), Failure>, channel: &Channel) -> i32 {
 
 fn spawn(
     options: CloneOptions<'_>,
-    channel: &Channel,
+    channel: &Channel<StageRequest>,
     child: impl FnOnce(bool),
     refused: impl FnOnce(&std::io::Error) -> String,
 ) -> Result<(), Failure> {
     let pid = clone_process(options, |in_cgroup| {
+        channel.close_in_child();
         child(in_cgroup);
         1
     })
     .map_err(|error| refused(&error))?;
-    Ok(channel.tell(&Request::Child(pid))?)
+    Ok(channel.tell(&StageRequest::Child(pid))?)
 }
 
-fn enter_for_init(spec: &Spec, plan: &Plan, channel: &Channel) -> Result<(), Failure> {
+fn enter_for_init(spec: &Spec, plan: &Plan, channel: &Channel<StageRequest>) -> Result<(), Failure> {
     tracing::debug!("nsexec container setup");
-    // Another process of a joined pid or user namespace must not look into this one.
-    set_dumpable(false)?;
+    let unprivileged = !geteuid().is_root();
     join(spec, plan)?;
     if plan.is_new(LinuxNamespaceType::User) {
         enter(plan, LinuxNamespaceType::User)?;
-        // The parent writes to files of /proc that otherwise belong to the host's root, which it may not be.
-        set_dumpable(true)?;
-        done(channel.ask(&Request::MapIds)?)?;
+        ask_for_files(channel, &StageRequest::MapIds, unprivileged)?;
         become_root()?;
     }
     if plan.is_new(LinuxNamespaceType::Time) {
         enter(plan, LinuxNamespaceType::Time)?;
-        set_dumpable(true)?;
-        done(channel.ask(&Request::TimeOffsets)?)?;
+        ask_for_files(channel, &StageRequest::TimeOffsets, unprivileged)?;
     }
-    // Changing the user made it undumpable; inside a new user namespace only the container itself can look, and init
-    // needs its own files in /proc.
-    set_dumpable(plan.is_new(LinuxNamespaceType::User))?;
     Ok(())
+}
+
+/// Has the parent write to this process's files in /proc. Of an undumpable process they belong to root, which an ordinary
+/// user's parent is not.
+fn ask_for_files(
+    channel: &Channel<StageRequest>,
+    request: &StageRequest,
+    unprivileged: bool,
+) -> Result<(), Failure> {
+    if unprivileged {
+        set_dumpable(true)?;
+    }
+    let answer = channel.ask(request);
+    set_dumpable(false)?;
+    granted(answer?)
 }
 
 /// Joins by path. The user namespace comes late, because it takes away what joining others needs; those that belong to
@@ -158,18 +154,12 @@ fn verify_maps(spec: &Spec) -> Result<(), Failure> {
     Ok(())
 }
 
-fn enter_for_tenant(
-    target: &OwnedFd,
-    flags: CloneFlags,
-    entered: Entered,
-    channel: &Channel,
-) -> Result<(), Failure> {
+fn enter_for_tenant(target: &OwnedFd, flags: CloneFlags) -> Result<(), Failure> {
     tracing::debug!("nsexec container setup");
-    done(channel.ask(&Request::Entered(entered))?)?;
-    set_dumpable(false)?;
     if !flags.is_empty() {
         setns(target, flags.bits()).map_err(|error| refused(&error))?;
     }
+    let _ = close_number(target.as_raw_fd());
     if flags.contains(CloneFlags::CLONE_NEWUSER) {
         become_root()?;
     }
@@ -177,7 +167,7 @@ fn enter_for_tenant(
 }
 
 /// What is said where a container's namespaces cannot be entered.
-pub fn refused(error: &std::io::Error) -> String {
+fn refused(error: &std::io::Error) -> String {
     format!("failed to setns into the container's namespaces: {}", Reason::of(error))
 }
 
@@ -197,11 +187,4 @@ fn become_root() -> Result<(), Failure> {
     let (gid, uid) = (Gid::from_raw(0), Uid::from_raw(0));
     setresgid(gid, gid, gid).map_err(call("failed to become root group in user namespace"))?;
     setresuid(uid, uid, uid).map_err(call("failed to become root in user namespace"))
-}
-
-fn done(answer: Answer) -> Result<(), Failure> {
-    match answer {
-        Answer::Refused(text) => Err(text.into()),
-        _ => Ok(()),
-    }
 }

@@ -222,11 +222,13 @@ fn scheduler_and_priorities_are_set() {
         umask::apply_to_exec(Some(0o77));
         umask::apply_to_exec(None);
         assert_eq!(status("Umask"), "0077");
-        oom_score_adj::apply(None, 500).unwrap();
-        assert_eq!(std::fs::read_to_string("/proc/self/oom_score_adj").unwrap(), "500\n");
-        oom_score_adj::apply(Some(i32::try_from(std::process::id()).unwrap()), 600).unwrap();
+        oom_score_adj::apply(500).unwrap();
+        let own = std::process::id().cast_signed();
+        oom_score_adj::verify(own, 500).unwrap();
+        let differs = oom_score_adj::verify(own, 600).unwrap_err().to_string();
+        assert_eq!(differs, format!("/proc/{own}/oom_score_adj is 500, not 600"));
         assert_eq!(
-            oom_score_adj::apply(None, 5000).unwrap_err().to_string(),
+            oom_score_adj::apply(5000).unwrap_err().to_string(),
             "failed to update /proc/self/oom_score_adj: invalid argument"
         );
     });
