@@ -72,6 +72,11 @@ pub fn to_parent(socket: BorrowedFd<'_>) {
     }
 }
 
+/// In a parent whose child ran on its memory: lines go to the log file as before.
+pub fn back_in_parent() {
+    SOCKET.store(NOT_IN_CHILD, Ordering::Relaxed);
+}
+
 /// In a child whose socket is closed: there is nobody left to tell.
 pub fn end_in_child() {
     let in_child = SOCKET.load(Ordering::Relaxed) != NOT_IN_CHILD;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 const BUSYBOX: &str = "/bin/busybox";
 
 /// A folder with `config.json` and `rootfs`. Changes of `config` reach the file by [`Bundle::save`].
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Bundle {
     pub path: PathBuf,
     pub config: Value,

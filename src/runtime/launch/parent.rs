@@ -4,9 +4,10 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::sched::CloneFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::channel::{Channel, StageRequest};
@@ -15,11 +16,12 @@ use super::namespaces::Plan;
 use super::serve::{Held, Kind, Launched, Service, Settle, answer, died, done};
 use super::tenant::TenantJob;
 use super::{child, idmap, stage};
-use crate::runtime::cgroups::{Cradle, SubCgroups};
+use crate::log;
+use crate::runtime::cgroups::SubCgroups;
 use crate::runtime::error::{Result, RuntimeError};
 use crate::runtime::gate::Gate;
 use crate::runtime::store::Lock;
-use crate::sys::clone::{CloneOptions, clone_process};
+use crate::sys::clone::{CloneOptions, clone_process, set_dumpable};
 
 /// Kills and reaps the children unless they are let go.
 #[derive(Default)]
@@ -88,13 +90,10 @@ pub fn launch_init(
                 job.run(Birth { plan: &plan, entered, variables, hidden: Ok(()) }, &theirs, gate);
             })
         };
-        made_by_stage(Kind::Init, None, make, &mut children, service)?
+        made_by_stage(Kind::Init, CloneOptions::default(), make, &mut children, service)?
     } else {
-        let options = CloneOptions {
-            namespaces: plan.at_birth(),
-            sibling: false,
-            cgroup: cradle.as_ref().map(AsFd::as_fd),
-        };
+        let cgroup = cradle.as_ref().map(AsFd::as_fd);
+        let options = CloneOptions { namespaces: plan.at_birth(), cgroup, ..CloneOptions::default() };
         let pid = clone_process(options, |in_cgroup| {
             let (doors, variables) = begin();
             let hidden = child::hide(theirs.as_fd(), job.oom_score_adj());
@@ -136,23 +135,35 @@ pub fn launch_tenant(
         }
         stage::before_tenant(target, flags, stages, || job.run(entered, &theirs))
     };
+    // What a stage does to its memory (it has no environment any more, and is undumpable) is no harm to the rest of an exec.
+    // An ordinary user's needs the environment, and a time namespace takes only who shares memory with nobody (setns(2)).
+    let shares_memory = geteuid().is_root() && !flags.intersects(ALONE);
+    let options =
+        CloneOptions { cgroup: cradle.as_ref().map(AsFd::as_fd), shares_memory, ..CloneOptions::default() };
     let mut children = Children::default();
-    let pid = made_by_stage(Kind::Tenant, cradle.as_ref(), make, &mut children, service)?;
+    let pid = made_by_stage(Kind::Tenant, options, make, &mut children, service);
+    if shares_memory {
+        log::back_in_parent();
+        let _ = set_dumpable(true);
+    }
+    let pid = pid?;
     drop(theirs);
     Held::new(pid, Kind::Tenant, channel, children, service)?.launch(settle)
 }
 
-/// Has a stage make the process, which is then one of `children`: runs `make` in it, with whether it was born in `cradle`,
-/// serves it, and waits for its end.
+/// Namespaces that are entered by a stage with memory of its own.
+const ALONE: CloneFlags = CloneFlags::CLONE_NEWUSER.union(CloneFlags::from_bits_retain(libc::CLONE_NEWTIME));
+
+/// Has a stage make the process, which is then one of `children`: runs `make` in it, with whether it was born in the cgroup
+/// of `options`, serves it, and waits for its end.
 fn made_by_stage(
     kind: Kind,
-    cradle: Option<&Cradle>,
+    options: CloneOptions<'_>,
     make: impl FnOnce(&Channel<StageRequest>, bool) -> i32,
     children: &mut Children,
     service: &Service<'_>,
 ) -> Result<Pid> {
     let (channel, stages) = Channel::pair().map_err(RuntimeError::call("socketpair"))?;
-    let options = CloneOptions { cgroup: cradle.map(AsFd::as_fd), ..CloneOptions::default() };
     let stage = clone_process(options, |in_cgroup| {
         channel.close_in_child();
         make(&stages, in_cgroup)

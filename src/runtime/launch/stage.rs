@@ -28,8 +28,12 @@ pub fn before_init(
     init: impl FnOnce(bool),
 ) -> i32 {
     let done = enter_for_init(spec, plan, channel).and_then(|()| {
-        let options =
-            CloneOptions { namespaces: plan.at_birth(), sibling: true, cgroup: cradle.map(AsFd::as_fd) };
+        let options = CloneOptions {
+            namespaces: plan.at_birth(),
+            sibling: true,
+            cgroup: cradle.map(AsFd::as_fd),
+            ..CloneOptions::default()
+        };
         spawn(options, channel, init, |error| plan.not_born(error))
     });
     told(done, channel)

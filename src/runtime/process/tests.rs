@@ -17,6 +17,7 @@ use super::identity::Identity;
 use super::memory_policy::MemoryPolicy;
 use super::program::{Program, resolve};
 use super::*;
+use crate::sys::process::forget_environment;
 use crate::sys::testing::{call, in_child, succeeds_in_child};
 
 fn from_json<T: serde::de::DeserializeOwned>(json: &str) -> T {
@@ -231,6 +232,20 @@ fn scheduler_and_priorities_are_set() {
             oom_score_adj::apply(5000).unwrap_err().to_string(),
             "failed to update /proc/self/oom_score_adj: invalid argument"
         );
+    });
+}
+
+#[test]
+fn an_environment_that_is_forgotten_is_gone_from_memory_too() {
+    succeeds_in_child(|| {
+        let variables = || std::fs::read("/proc/self/environ").unwrap();
+        assert!(variables().iter().any(|byte| *byte != 0), "there is an environment");
+        for _ in 0..2 {
+            forget_environment();
+            assert!(variables().iter().all(|byte| *byte == 0));
+            assert_eq!(std::env::vars_os().count(), 0);
+        }
+        assert!(!std::fs::read("/proc/self/cmdline").unwrap().is_empty());
     });
 }
 
