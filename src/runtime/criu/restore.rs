@@ -235,6 +235,7 @@ fn make_mountpoints(subject: &Subject<'_>) -> Result<(), CriuError> {
             mount_namespace: true,
             no_pivot: false,
             cgroup_v1_paths: &[],
+            cgroup2_path: None,
         };
         rootfs.prepare(&mut OwnSources(&spec)).map_err(|error| error.to_string())
     };
