@@ -11,6 +11,7 @@ pub mod hook;
 pub mod log;
 pub mod monitor;
 pub mod poll;
+pub mod printable;
 pub mod proof;
 pub mod receipt;
 pub mod report;

@@ -23,6 +23,7 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
 use crate::cli::{Global, LogFormat};
+use crate::printable::printable;
 use crate::runtime::process::reason::Reason;
 use crate::sys::process::close_number;
 
@@ -129,7 +130,7 @@ pub fn report(error: &anyhow::Error) {
         log.write("error", &message, &[]);
     }
     let hint = error.downcast_ref::<Hint>().map(|hint| format!("hint: {}\n", hint.0)).unwrap_or_default();
-    to_stderr(format!("error: {message}\n{hint}").as_bytes());
+    to_stderr(printable(&format!("error: {message}\n{hint}")).as_bytes());
 }
 
 /// The messages of an error and its causes, from the outside in, each said once. What the kernel said is put

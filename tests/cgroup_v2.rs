@@ -206,6 +206,61 @@ fn with_own_cgroups(bundle: &mut Bundle) {
     bundle.set("/mounts/-", mount);
 }
 
+/// The host's /sys with all that is mounted beneath it, and cgroups on top of the host's.
+fn with_sys_of_the_host(bundle: &mut Bundle) {
+    let mounts = bundle.config["mounts"].as_array_mut().expect("mounts");
+    mounts.retain(|mount| mount["destination"] != "/sys");
+    mounts
+        .push(json!({ "destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "ro"] }));
+    with_own_cgroups(bundle);
+}
+
+/// Folders and control files of /sys/fs/cgroup that belong to a neighbour, by the eyes of a container.
+fn seen_of(sandbox: &Sandbox, id: &str, neighbour: &str) -> String {
+    let script =
+        format!("find /sys/fs/cgroup -name {neighbour} -o -name '{neighbour}.*'; cat /proc/self/cgroup");
+    let seen = sandbox.exec(id, &script).succeeds().stdout;
+    seen.trim().strip_suffix("0::/").unwrap_or(&seen).to_owned()
+}
+
+#[test]
+fn a_cgroup_namespace_over_a_cgroup2_that_is_there_shows_the_own_cgroup_alone() {
+    if !needs_v2() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    // Of the user whom the container's root is: what a user's systemd delegates.
+    let neighbour = sandbox.id("neighbour");
+    let folder = Path::new("/sys/fs/cgroup").join(&neighbour);
+    std::fs::create_dir(&folder).expect("a cgroup");
+    std::os::unix::fs::chown(&folder, Some(1000), Some(1000)).expect("an owner");
+    let twice: fn(&mut Bundle) = |bundle| {
+        with_own_cgroups(bundle);
+        with_own_cgroups(bundle);
+    };
+    let mapped: fn(&mut Bundle) = |bundle| {
+        with_sys_of_the_host(bundle);
+        let map = json!([{ "containerID": 0, "hostID": 1000, "size": 10 }]);
+        bundle.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
+        bundle.set("/linux/namespaces/-", json!({ "type": "user" }));
+    };
+    for (name, change) in [("twice", twice), ("sys", with_sys_of_the_host), ("mapped", mapped)] {
+        let mut bundle = sandbox.bundle();
+        change(&mut bundle);
+        let id = sandbox.start(&mut bundle, name);
+        assert_eq!(seen_of(&sandbox, &id, &neighbour), "", "{name}");
+        // Its own cgroup it is: a new one in it is on the host.
+        let host = sandbox.cgroup(&id, "memory").path;
+        let procs = sandbox.exec(&id, "cat /sys/fs/cgroup/cgroup.procs").succeeds();
+        assert_eq!(procs.stdout.lines().next(), Some("1"), "{name}");
+        if name != "mapped" {
+            sandbox.exec(&id, "mkdir /sys/fs/cgroup/own").succeeds();
+            assert!(host.join("own").is_dir(), "{name}");
+        }
+    }
+    std::fs::remove_dir(&folder).expect("an empty cgroup");
+}
+
 /// As `--privileged` of an engine, with the capabilities that this process has itself.
 fn with_all_privileges(bundle: &mut Bundle) {
     let held: Vec<String> = caps::read(None, caps::CapSet::Permitted)

@@ -3,7 +3,8 @@
 mod common;
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 
 use common::*;
 use serde_json::json;
@@ -342,4 +343,68 @@ fn images_of_rt_are_restored_by_runc_and_those_of_runc_by_rt() {
     counter.has_its_limits();
     sandbox.delete(id);
     sandbox.assert_nothing_left(id);
+}
+
+/// A criu that answers each question about itself (version 4.1, every feature) and can do nothing else.
+const ANSWERS: &str = r"#!/bin/bash
+dd bs=64k count=1 status=none <&$2 >/dev/null
+env printf '\x08\x0a\x10\x01\x42\x04\x08\x01\x10\x01\x52\x04\x08\x04\x10\x01' >&$2
+";
+
+/// A running container whose image leads from a mount's destination to a name that criu would cut.
+fn misleading() -> Counter {
+    let mut counter = Counter::new("link");
+    symlink("/tmp]:/etc", counter.bundle.rootfs("data")).expect("a link");
+    let source = counter.sandbox.path("volume");
+    fs::create_dir(&source).expect("a folder");
+    let mount = json!({ "destination": "/data", "type": "bind", "source": source, "options": ["bind"] });
+    counter.bundle.set("/mounts/-", mount);
+    counter.start();
+    counter
+}
+
+/// `run` with that criu alone in its PATH.
+fn with_answers(counter: &Counter, run: Run) -> Run {
+    let criu = counter.sandbox.path("criu");
+    fs::write(&criu, ANSWERS).expect("a script");
+    fs::set_permissions(&criu, fs::Permissions::from_mode(0o755)).expect("mode 0755");
+    let folder = criu.parent().and_then(Path::to_str).expect("a folder");
+    run.env("PATH", format!("{folder}:/usr/bin:/bin"))
+}
+
+#[test]
+fn a_link_of_the_image_makes_no_key_of_another_mount() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let counter = misleading();
+    let words = "cannot hand the mount \"/tmp]:/etc\" to criu: there is ']:' in it";
+    with_answers(&counter, counter.checkpoint("images", &[])).run().fails_with(words);
+    assert_eq!(counter.sandbox.status(&counter.id), "running");
+    counter.sandbox.delete(&counter.id);
+    fs::create_dir_all(counter.images("images")).expect("a folder");
+    with_answers(&counter, counter.restore("images", &["--detach"])).run().fails_with(words);
+    counter.sandbox.assert_nothing_left(&counter.id);
+}
+
+#[test]
+fn the_status_descriptor_is_one_of_the_callers() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let mut counter = Counter::new("status");
+    counter.start();
+    let log = counter.sandbox.path("log");
+    let status = |number: &str| {
+        let dump =
+            counter.sandbox.rt(["--log"]).arg(&log).args(["checkpoint", "--lazy-pages", "--image-path"]);
+        let dump =
+            dump.arg(counter.images("images")).args(["--page-server=127.0.0.1:1", "--status-fd", number]);
+        with_answers(&counter, dump.arg(&counter.id)).run()
+    };
+    // Nothing is open when rt starts but these three; the rest are rt's own, the log among them.
+    for number in 0..12 {
+        status(&number.to_string()).fails_with(&format!("invalid --status-fd argument {number}"));
+    }
+    assert_eq!(counter.sandbox.status(&counter.id), "running");
 }

@@ -41,7 +41,7 @@ fn a_container_from_nothing_lives_like_any_other() {
         assert_ne!(namespace(&pid.to_string()), namespace("self"), "{kind}");
     }
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a status");
-    assert!(status.contains("NoNewPrivs:\t1"), "{status}");
+    assert!(status.contains("NoNewPrivs:\t1") && status.contains("Seccomp:\t2"), "{status}");
 
     // Its init ends on SIGTERM.
     sandbox.rt(["kill", &id, "TERM"]).ok();
@@ -137,4 +137,37 @@ fn ram_and_cpu_override_the_limits_of_a_bundle() {
     assert_eq!(sandbox.cgroup(&id, "memory").memory_limit(), (96 << 20).to_string());
     sandbox.rt(["start", &id]).ok();
     sandbox.exec(&id, "true").succeeds();
+}
+
+#[test]
+fn its_system_calls_are_those_of_programs_without_privileges() {
+    if !needs_root() {
+        return;
+    }
+    let config = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("bundles/default/config.json");
+    let config: serde_json::Value = serde_json::from_slice(&std::fs::read(config).unwrap()).unwrap();
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle();
+    bundle.set("/linux/seccomp", config["linux"]["seccomp"].clone());
+    let id = sandbox.start(&mut bundle, "profile");
+    let work = "set -e; cd /tmp; (sleep 0.1 & wait); seq 9000 | sort -rn | gzip | gunzip | head -n 1; find / -xdev -name sh; \
+                cp -a /bin/busybox x; mv x y; chmod 755 y; ln -s y z; ls -la; rm y z; mkfifo f; timeout 5 cat f & echo hi >f; wait; \
+                ps; top -b -n 1; free; date; id; hostname; df; stat /; touch a; tar -cf b a; tar -tf b; \
+                echo 1 2 | awk '{ print $2 }' | xargs echo | sed s/2/3/; setsid true; ip link; ip addr; \
+                (nc -l -p 8080 >got &); sleep 0.3; echo over | nc -w 1 127.0.0.1 8080 || true";
+    let done = sandbox.exec(&id, work).succeeds();
+    assert!(
+        !done.text().contains("Operation not permitted") && !done.text().contains("not implemented"),
+        "{done}"
+    );
+    for escape in [
+        "unshare -U true",
+        "unshare -m true",
+        "nsenter -t 1 -m true",
+        "chroot / true",
+        "dmesg",
+        "mount -t tmpfs x /tmp",
+    ] {
+        sandbox.exec(&id, escape).fails_with("ermi");
+    }
 }

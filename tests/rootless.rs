@@ -115,6 +115,25 @@ fn a_container_without_limits_needs_no_permission() {
     assert!(!outcome.stderr.contains("cgroup"), "{outcome}");
 }
 
+#[test]
+fn without_a_cgroup_of_its_own_a_container_sees_none_of_the_host() {
+    let Some(user) = User::new() else { return };
+    let mut bundle = user.sandbox.bundle();
+    chown_root(&bundle);
+    without_root(&mut bundle);
+    let mounts = bundle.config["mounts"].as_array_mut().expect("mounts");
+    mounts.retain(|mount| mount["destination"] != "/sys");
+    mounts
+        .push(json!({ "destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "ro"] }));
+    mounts.push(json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup" }));
+    bundle.set("/linux/namespaces/-", json!({ "type": "cgroup" }));
+    bundle.shell("find /sys/fs/cgroup -name cgroup.procs; echo looked");
+    bundle.unset("/linux/resources").save();
+    let id = user.sandbox.id("masked");
+    let seen = user.rt(false, &["run", "--bundle", bundle.path.to_str().unwrap(), &id]).ok();
+    assert_eq!(seen.stdout, "looked\n");
+}
+
 fn without_root(bundle: &mut Bundle) {
     let map = json!([{ "containerID": 0, "hostID": UID, "size": 1 }]);
     bundle.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);

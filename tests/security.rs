@@ -259,3 +259,42 @@ fn a_user_or_group_file_without_end_is_not_read_for_ever() {
     let outcome = sandbox.run_command(&mut bundle, "zero").run();
     assert!(outcome.took < PATIENCE);
 }
+
+/// Sets the title of a terminal and rings its bell, clears it, and the same by C1.
+const COMMANDS: &str = "\x1b]0;x\x07\x1b[2J\u{9b}2J";
+
+#[test]
+fn no_name_and_no_output_commands_the_terminal() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let is_harmless = |what: &str, outcome: &Outcome| {
+        let text = outcome.text();
+        assert!(
+            text.contains("\\u001b") || text.contains("\\x1b") || text.contains("\\u{1b}"),
+            "{what}: {outcome}"
+        );
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{what}: {text:?}");
+    };
+    is_harmless("an id", &sandbox.rt(["state", COMMANDS]).run().fails_with("format"));
+    let mount = |source: &str| json!({ "destination": "/x", "source": source, "options": ["bind"] });
+    let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", "printf '\\033[2J\\a' >&2; exit 1"] });
+    let cases = [
+        ("a mount", "/mounts/-", mount(&format!("/no/{COMMANDS}"))),
+        ("a program", "/process/args", json!([format!("/{COMMANDS}")])),
+        ("a user's folder", "/process/cwd", json!(format!("/proc/{COMMANDS}"))),
+        ("a hook", "/hooks/createRuntime/-", hook.clone()),
+        ("a hook inside", "/hooks/createContainer/-", hook),
+    ];
+    for (what, pointer, value) in cases {
+        let mut bundle = sandbox.bundle();
+        bundle.set(pointer, value);
+        is_harmless(what, &sandbox.run_command(&mut bundle, "hostile").run());
+    }
+    let record = json!({ "started_at": COMMANDS, "id": COMMANDS, "verdict": COMMANDS, "sentence": COMMANDS });
+    let file = sandbox.path("rt-proofs.jsonl");
+    std::fs::write(&file, record.to_string()).expect("a file");
+    let report = sandbox.rt(["report"]).arg(&file).run();
+    assert!(!report.text().contains('\x1b') && !report.text().contains('\x07'), "{report}");
+}

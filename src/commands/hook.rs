@@ -13,6 +13,7 @@ use crate::exit::ExitStatus;
 use crate::hook::listed::{self, INSIDE, Place};
 use crate::hook::{Annotations, Kind, OnInconclusive, Policy, Stage, State, deadline};
 use crate::log;
+use crate::printable::printable;
 use crate::proof::request::Trigger;
 use crate::proof::stress::{self, StressRequest};
 use crate::proof::{self, Asked, Decision, ProofError, Reason, Request, Status, Strategy, Subject, Verdict};
@@ -41,7 +42,7 @@ pub fn run(global: &Global, args: &HookArgs) -> anyhow::Result<ExitStatus> {
     });
     let exit = call.policy.exit(call.on_inconclusive, found.code);
     if found.code != ExitStatus::SUCCESS {
-        eprint!("{}", found.told(&call.subject.id, exit));
+        eprint!("{}", printable(&found.told(&call.subject.id, exit)));
     }
     Ok(exit)
 }

@@ -43,6 +43,7 @@ use anyhow::Context;
 use crate::cli::{self, Cli, Command, Stop};
 use crate::exit::ExitStatus;
 use crate::log;
+use crate::printable::printable;
 
 /// Runs the command and says why it failed, if it did.
 #[must_use]
@@ -148,13 +149,14 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| io(cause) == Some(io::ErrorKind::BrokenPipe))
 }
 
-/// Writes `text` to stdout at once. Unlike `println!` it does not panic where nobody reads.
+/// Writes `text` to stdout at once, without anything that could command a terminal. Unlike `println!` it does not
+/// panic where nobody reads.
 ///
 /// # Errors
 /// stdout cannot be written to.
 pub fn print(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to stdout")
+    out.write_all(printable(text).as_bytes()).and_then(|()| out.flush()).context("cannot write to stdout")
 }
 
 fn status_of(printed: anyhow::Result<()>) -> ExitStatus {

@@ -16,6 +16,7 @@ use crate::cli::{Global, MonitorArgs, MonitorFormat};
 use crate::exit::ExitStatus;
 use crate::log;
 use crate::monitor::{self, End, Known, MonitorError, Reading, Target};
+use crate::printable::{printable, printable_line};
 use crate::proof::Place;
 use crate::report::exposition::Dialect;
 use crate::report::memory_metrics::{self, Pod, Pods};
@@ -150,7 +151,7 @@ impl View {
                 self.text.clear();
                 for (id, reading) in readings {
                     if self.table {
-                        self.text.push_str(id);
+                        self.text.push_str(&printable_line(id));
                         self.text.push_str("  ");
                     }
                     report::put_line(&mut self.text, reading);
@@ -165,9 +166,8 @@ impl View {
                     report::put_json(&mut text, id, reading)?;
                     text.push(b'\n');
                 }
-                write(&text)?;
                 self.text = String::from_utf8(text).unwrap_or_default();
-                Ok(())
+                write(printable(&self.text).as_bytes())
             }
             MonitorFormat::Openmetrics => self.put(Dialect::OpenMetrics, readings, pods),
             MonitorFormat::Prometheus => self.put(Dialect::Prometheus, readings, pods),
@@ -178,8 +178,8 @@ impl View {
     fn put(&mut self, dialect: Dialect, readings: &[(String, Reading)], pods: &Pods) -> io::Result<()> {
         let older = std::mem::take(&mut self.text);
         self.text = memory_metrics::exposition(dialect, readings, pods, older);
-        let Some(path) = &self.output else { return write(self.text.as_bytes()) };
-        output::replace(path, &self.text)
+        let Some(path) = &self.output else { return write(printable(&self.text).as_bytes()) };
+        output::replace(path, &printable(&self.text))
             .map_err(|e| io::Error::new(e.kind(), format!("cannot write '{}': {e}", path.display())))
     }
 

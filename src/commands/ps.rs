@@ -1,6 +1,5 @@
 //! `ps`: the processes of a container, as ps(1) of the host shows them.
 
-use std::io::Write;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
@@ -19,7 +18,7 @@ pub fn run(global: &Global, args: &PsArgs) -> anyhow::Result<ExitStatus> {
         ListFormat::Json => json(&pids)?,
         ListFormat::Table => table(&ps(&args.ps_args)?, &pids)?,
     };
-    std::io::stdout().write_all(text.as_bytes())?;
+    super::print(&text)?;
     Ok(ExitStatus::SUCCESS)
 }
 

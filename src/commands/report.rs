@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use super::output;
 use crate::cli::{Global, ReportArgs, ReportFormat};
 use crate::exit::ExitStatus;
+use crate::printable::printable;
 use crate::proof::history::{Entry, History};
 use crate::proof::journal;
 use crate::report::exposition::Dialect;
@@ -28,9 +29,8 @@ pub fn run(global: &Global, args: &ReportArgs) -> anyhow::Result<ExitStatus> {
         None => of_all(&Store::open(global)?, args)?,
     };
     match &args.output {
-        Some(file) => {
-            output::replace(file, &document).with_context(|| format!("cannot write '{}'", file.display()))?
-        }
+        Some(file) => output::replace(file, &printable(&document))
+            .with_context(|| format!("cannot write '{}'", file.display()))?,
         None => super::print(&document)?,
     }
     Ok(ExitStatus::SUCCESS)

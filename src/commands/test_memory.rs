@@ -146,7 +146,7 @@ impl View {
     /// Takes the bar away.
     fn end(&mut self) {
         if self.drawn.is_some() {
-            let _ = super::print("\r\x1b[K");
+            let _ = io::stdout().write_all(b"\r\x1b[K").and_then(|()| io::stdout().flush());
         }
     }
 }

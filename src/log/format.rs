@@ -39,7 +39,7 @@ fn json_string(line: &mut String, text: &str) {
             '\n' => line.push_str("\\n"),
             '\r' => line.push_str("\\r"),
             '\t' => line.push_str("\\t"),
-            c if c < ' ' => drop(write!(line, "\\u{:04x}", u32::from(c))),
+            c if c.is_control() => drop(write!(line, "\\u{:04x}", u32::from(c))),
             c => line.push(c),
         }
     }
@@ -85,6 +85,7 @@ fn quoted(line: &mut String, text: &str) {
             '\x0b' => line.push_str("\\v"),
             '\x0c' => line.push_str("\\f"),
             c if c < ' ' || c == '\x7f' => drop(write!(line, "\\x{:02x}", u32::from(c))),
+            c if c.is_control() => drop(write!(line, "\\u{:04x}", u32::from(c))),
             c => line.push(c),
         }
     }
@@ -143,6 +144,8 @@ mod tests {
     fn text_is_quoted_where_needed() {
         let line = text(TIME, "warning", "plain/word", &[("pid", "5".to_owned()), ("why", "a b".to_owned())]);
         assert_eq!(line, "time=\"2024-02-29T12:34:56Z\" level=warning msg=plain/word pid=5 why=\"a b\"\n");
+        let line = text(TIME, "error", "\x1b]0;x\x07\u{9b}", &[("name", "\u{85}".to_owned())]);
+        assert!(line.ends_with("msg=\"\\x1b]0;x\\a\\u009b\" name=\"\\u0085\"\n"), "{line}");
         assert!(text(TIME, "error", "a\t\"b\\\x01", &[]).ends_with("msg=\"a\\t\\\"b\\\\\\x01\"\n"));
     }
 }

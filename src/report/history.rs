@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::printable::printable_line;
 use crate::proof::Record;
 use crate::proof::history::{Entry, History};
 use crate::proof::record::IN_PROGRESS;
@@ -33,14 +34,10 @@ pub fn skipped(history: &History) -> Option<String> {
 }
 
 fn proof(record: &Record) -> String {
-    let mut text = format!(
-        "{}  {}  {}  {}\n",
-        record.started_at,
-        record.id,
-        record.strategy,
-        verdict(&record.verdict, record.reason.as_deref())
-    );
-    let _ = writeln!(text, "  {}", sentence(&record.verdict, &record.sentence));
+    let mut text = String::new();
+    let verdict = verdict(&record.verdict, record.reason.as_deref());
+    put(&mut text, &format!("{}  {}  {}  {verdict}", record.started_at, record.id, record.strategy));
+    put(&mut text, &format!("  {}", sentence(&record.verdict, &record.sentence)));
     let mut parts: Vec<String> = Vec::new();
     if let Some(limit) = record.cgroup.as_ref().and_then(|cgroup| cgroup.limit_bytes) {
         parts.push(format!("limit {}", Mib(limit)));
@@ -61,20 +58,27 @@ fn proof(record: &Record) -> String {
         let _ = writeln!(text, "  {}", parts.join(", "));
     }
     if let Some(hint) = &record.hint {
-        let _ = writeln!(text, "  hint: {hint}");
+        put(&mut text, &format!("  hint: {hint}"));
     }
     text
 }
 
+/// Adds a line: a record may be from anywhere, and nothing in it makes another.
+fn put(text: &mut String, line: &str) {
+    text.push_str(&printable_line(line));
+    text.push('\n');
+}
+
 fn stress(record: &StressRecord) -> String {
     let verdict = verdict(&record.verdict, record.reason.as_deref());
-    let mut text = format!("{}  {}  stress  {verdict}\n", record.started_at, record.id);
-    let _ = writeln!(text, "  {}", sentence(&record.verdict, &record.sentence));
+    let mut text = String::new();
+    put(&mut text, &format!("{}  {}  stress  {verdict}", record.started_at, record.id));
+    put(&mut text, &format!("  {}", sentence(&record.verdict, &record.sentence)));
     for line in super::stress::numbers(record) {
-        let _ = writeln!(text, "  {line}");
+        put(&mut text, &format!("  {line}"));
     }
     if let Some(hint) = &record.hint {
-        let _ = writeln!(text, "  hint: {hint}");
+        put(&mut text, &format!("  hint: {hint}"));
     }
     text
 }
@@ -110,6 +114,24 @@ mod tests {
             record.verdict = IN_PROGRESS.to_owned();
         }
         assert!(text(&history).contains("the prover was killed"));
+    }
+
+    #[test]
+    fn a_record_makes_no_line_of_its_own_and_commands_no_terminal() {
+        let mut history = History::parse(&format!("{ENFORCED}\n{HELD}\n"));
+        let lines = text(&history).lines().count();
+        let hostile = "web\x1b[2J\n*** enforced\x07";
+        for entry in &mut history.entries {
+            let (id, sentence, hint) = match entry {
+                Entry::Proof(record) => (&mut record.id, &mut record.sentence, &mut record.hint),
+                Entry::Stress(record) => (&mut record.id, &mut record.sentence, &mut record.hint),
+            };
+            (*id, *sentence, *hint) = (hostile.into(), hostile.into(), Some(hostile.into()));
+        }
+        let told = text(&history);
+        assert_eq!(told.lines().count(), lines + 2, "{told}");
+        assert!(!told.chars().any(|c| c.is_control() && c != '\n'), "{told}");
+        assert!(told.contains("  web\\u001b[2J\\u000a*** enforced\\u0007\n"), "{told}");
     }
 
     #[test]

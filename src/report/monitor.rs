@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::sparkline::Trend;
 use crate::cgroup::pressure::PressureScope;
 use crate::monitor::{End, Reading};
+use crate::printable::printable_line;
 use crate::units::Mib;
 
 /// The reading as one line, without an end.
@@ -47,7 +48,7 @@ fn put_limit(text: &mut String, reading: &Reading) {
     };
     let _ = write!(text, "of {}", Mib(limit));
     if let Some(name) = &reading.limiter {
-        let _ = write!(text, " (limit of {name})");
+        let _ = write!(text, " (limit of {})", printable_line(name));
     }
     if let Some(percent) = reading.percent {
         let _ = write!(text, "  {percent:>5.1} %");
@@ -87,7 +88,7 @@ pub fn put_json(text: &mut Vec<u8>, id: &str, reading: &Reading) -> serde_json::
 pub fn redraw(lines: &[String], before: usize, columns: usize) -> String {
     let mut text = if before > 0 { format!("\x1b[{before}A") } else { String::new() };
     for line in lines {
-        let cut: String = line.chars().take(columns.saturating_sub(1)).collect();
+        let cut: String = printable_line(line).chars().take(columns.saturating_sub(1)).collect();
         let _ = writeln!(text, "\r\x1b[K{cut}");
     }
     // What was longer before.
@@ -151,6 +152,14 @@ pub(crate) mod tests {
         let drawn = redraw(&lines, 2, 40);
         assert!(drawn.starts_with("\x1b[2A\r"));
         assert!(drawn.lines().all(|line| line.chars().count() <= 40 + 8), "{drawn:?}");
+    }
+
+    #[test]
+    fn a_cgroups_name_commands_no_terminal() {
+        let named = Reading { limiter: Some("/pod\x1b[2J\u{9b}".into()), ..reading() };
+        assert!(line(&named).contains("(limit of /pod\\u001b[2J\\u009b)"));
+        let drawn = redraw(&["* web: limit of /\x1b]0;x\x07".to_owned()], 0, 80);
+        assert_eq!(drawn, "\r\x1b[K* web: limit of /\\u001b]0;x\\u0007\n\x1b[J");
     }
 
     #[test]

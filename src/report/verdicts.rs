@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::history::verdict;
+use crate::printable::printable_line;
 use crate::proof::history::Entry;
 use crate::units::Mib;
 
@@ -37,11 +38,12 @@ pub fn table(lines: &[Line<'_>]) -> String {
 }
 
 fn row(line: &Line<'_>) -> [String; TITLES.len()] {
-    let (id, status) = (line.id.to_owned(), line.status.to_owned());
+    let (id, status) = (printable_line(line.id).into_owned(), line.status.to_owned());
     let Some(entry) = line.last else { return [id, status, "-".into(), "no proof".into(), "-".into()] };
     let limit = entry.limit_bytes().map_or_else(|| "-".to_owned(), |bytes| Mib(bytes).to_string());
     let (name, reason) = entry.verdict();
-    [id, status, limit, verdict(name, reason), entry.started_at().to_owned()]
+    let verdict = printable_line(&verdict(name, reason)).into_owned();
+    [id, status, limit, verdict, printable_line(entry.started_at()).into_owned()]
 }
 
 #[cfg(test)]

@@ -2,20 +2,22 @@
 
 use std::fmt::Write;
 
+use crate::printable::printable_line;
 use crate::receipt::{Memory, Receipt};
 use crate::units::Mib;
 
-/// The answer to "why did it die?".
+/// The answer to "why did it die?". Names of processes and cgroups are a container's choice, and a bundle may come from
+/// anywhere: none of them makes a line of its own.
 #[must_use]
 pub fn answer(receipt: &Receipt) -> String {
-    let mut text = format!("{} {}\n", printable(&receipt.id), printable(&receipt.death.sentence));
+    let mut text = format!("{} {}\n", printable_line(&receipt.id), printable_line(&receipt.death.sentence));
     if let Some(memory) = &receipt.evidence.memory {
         let _ = writeln!(text, "  {}", numbers(memory));
         for victim in &memory.victims {
             let _ = writeln!(
                 text,
                 "  the kernel's log: {} (pid {}) was the victim",
-                printable(&victim.name),
+                printable_line(&victim.name),
                 victim.pid
             );
         }
@@ -24,15 +26,9 @@ pub fn answer(receipt: &Receipt) -> String {
         }
     }
     if let Some(advice) = &receipt.death.advice {
-        let _ = writeln!(text, "hint: {}", printable(advice));
+        let _ = writeln!(text, "hint: {}", printable_line(advice));
     }
     text
-}
-
-/// Names of processes and cgroups are a container's choice, and a bundle may come from anywhere: nothing of them may
-/// command a terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn numbers(memory: &Memory) -> String {

@@ -322,6 +322,7 @@ fn make(
         rootfs: &rootfs,
         filter,
         cgroup_v1_paths: &v1_paths,
+        cgroup2_path: cgroup.path_of(""),
         state: &state,
         console: request.console,
         passed: request.passed,

@@ -9,10 +9,13 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork};
 
+use crate::sys::process::is_inheritable;
+
 /// Takes over a descriptor that the caller of the program left open for it: close-on-exec from now on. Must
-/// be called at most once for a number. Refuses the standard descriptors and what is not open for writing.
+/// be called at most once for a number. Refuses the standard descriptors, what is not open for writing, and the
+/// program's own descriptors: these are close-on-exec, and what came through an exec is not.
 pub fn take_writable(number: RawFd) -> Result<OwnedFd, Errno> {
-    if number <= 2 {
+    if number <= 2 || !is_inheritable(number) {
         return Err(Errno::EBADF);
     }
     // SAFETY: fcntl on a number that is no descriptor fails with EBADF and does nothing else.
@@ -66,6 +69,8 @@ mod tests {
     fn only_writable_descriptors_are_taken() {
         assert_eq!(take_writable(1).unwrap_err(), Errno::EBADF);
         assert_eq!(take_writable(-1).unwrap_err(), Errno::EBADF);
+        let own = tempfile::tempfile().unwrap();
+        assert_eq!(take_writable(own.as_raw_fd()).unwrap_err(), Errno::EBADF);
         let (reader, _writer) = nix::unistd::pipe().unwrap();
         assert_eq!(take_writable(reader.as_raw_fd()).unwrap_err(), Errno::EINVAL);
     }

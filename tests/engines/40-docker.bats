@@ -106,6 +106,9 @@ can_join() { unshare --net sh -c 'ip link add name rtbridge type bridge && ip li
 	run -127 run_box --rm box /no/such
 	run run_box --rm box /etc/passwd
 	equal "$status" 126
+	# dockerd's own hint, which it makes of the runtime's words.
+	run run_box --rm --volume /tmp:/etc/passwd box true
+	contains "$output" "Are you trying to mount a directory onto a file"
 	contains "$(dock top one)" "sleep 1000"
 }
 

@@ -12,7 +12,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 use super::options::{Folders, bytes, common, field, image_path};
 use super::session::{Kind, Response, Session, ask, request};
 use super::wire::Message;
-use super::{CriuError, OLDEST, Subject, mounts, quote, version};
+use super::{CriuError, OLDEST, Subject, mounts, name, quote, version};
 use crate::cli::CheckpointArgs;
 use crate::sys;
 
@@ -40,20 +40,22 @@ pub fn dump(args: &CheckpointArgs, subject: &Subject<'_>, pid: Pid) -> Result<()
     let folders = Folders::open(&images, args.criu.work_path.as_deref())?;
     let mut options = common(&args.criu, subject, &folders, LOG_FILE)?;
     options
-        .text(field::ROOT, bytes(subject.rootfs))
+        .text(field::ROOT, name::plain("the root", bytes(subject.rootfs))?)
         .int(field::PID, pid.as_raw().into())
         .flag(field::LEAVE_RUNNING, args.leave_running)
         .flag(field::TCP_SKIP_IN_FLIGHT, args.tcp_skip_in_flight)
         .flag(field::LINK_REMAP, args.link_remap);
     add_namespaces(&mut options, subject)?;
     if let Some(freezer) = subject.freezer.filter(|path| version >= FREEZER_V2 || !is_v2(path)) {
-        options.text(field::FREEZE_CGROUP, bytes(freezer));
+        options.text(field::FREEZE_CGROUP, name::plain("the freezer", bytes(freezer))?);
     }
     if let Some(server) = &args.page_server {
         options.message(field::PAGE_SERVER, &page_server(server)?);
     }
     if let Some(parent) = &args.parent_path {
-        options.text(field::PARENT_IMG, bytes(parent)).flag(field::TRACK_MEM, true);
+        options
+            .text(field::PARENT_IMG, name::plain("--parent-path", bytes(parent))?)
+            .flag(field::TRACK_MEM, true);
     }
     let mut status = None;
     if args.criu.lazy_pages {
@@ -67,7 +69,7 @@ pub fn dump(args: &CheckpointArgs, subject: &Subject<'_>, pid: Pid) -> Result<()
         check_feature("MemTrack", 1, |features| features.mem_track)?;
         Kind::PreDump
     } else {
-        add_mounts(&mut options, subject, pid);
+        add_mounts(&mut options, subject, pid)?;
         save_descriptors(&images, pid)?;
         Kind::Dump
     };
@@ -181,14 +183,15 @@ fn check_feature(name: &'static str, number: u32, has: fn(&Response) -> bool) ->
     if has(&response) { Ok(()) } else { Err(CriuError::MissingFeature(name)) }
 }
 
-fn add_mounts(options: &mut Message, subject: &Subject<'_>, pid: Pid) {
+fn add_mounts(options: &mut Message, subject: &Subject<'_>, pid: Pid) -> Result<(), CriuError> {
     for external in mounts::externals(subject) {
-        mounts::add(options, &external.place, &external.place);
+        mounts::add(options, &external.place, &external.place)?;
     }
     let root = PathBuf::from(format!("/proc/{pid}/root"));
     for masked in mounts::masked_files(subject, &root) {
-        mounts::add(options, &masked.place, &masked.source);
+        mounts::add(options, &masked.place, &masked.source)?;
     }
+    Ok(())
 }
 
 fn save_descriptors(images: &Path, pid: Pid) -> Result<(), CriuError> {

@@ -5,6 +5,7 @@
 mod container;
 mod dump;
 mod mounts;
+mod name;
 mod options;
 mod quote;
 mod restore;

@@ -7,9 +7,9 @@ use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 
-use super::Subject;
 use super::options::{bytes, field, pair};
 use super::wire::Message;
+use super::{CriuError, Subject, name};
 
 /// Bind-mounted from the host where the container cannot make nodes.
 const DEFAULT_DEVICES: [&str; 6] =
@@ -71,8 +71,10 @@ pub(super) fn masked_files(subject: &Subject<'_>, root: &Path) -> Vec<External> 
 }
 
 /// Adds a mount under its key: a dump says the key twice, a restore says what is to be mounted.
-pub(super) fn add(options: &mut Message, place: &Path, value: &Path) {
-    options.message(field::EXT_MNT, &pair(bytes(place), bytes(value)));
+pub(super) fn add(options: &mut Message, place: &Path, value: &Path) -> Result<(), CriuError> {
+    let key = name::key("the mount", bytes(place))?;
+    options.message(field::EXT_MNT, &pair(key, name::plain("the source of a mount", bytes(value))?));
+    Ok(())
 }
 
 /// Where `path` leads in the tree below `root`, links resolved as if `root` were `/`. What is missing is taken
@@ -139,6 +141,20 @@ mod tests {
             assert_eq!(place_in(root, Path::new(path)), Path::new(place), "{path}");
         }
         assert_eq!(place_in(root, &root.join("conf")), Path::new("/real/conf"));
+    }
+
+    #[test]
+    fn a_link_of_the_image_chooses_no_other_mount() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        symlink("/etc]:/etc/shadow", root.join("data")).unwrap();
+        symlink("/\n", root.join("line")).unwrap();
+        for place in ["/data", "/data/x", "/line"] {
+            let mut options = Message::default();
+            let refused = add(&mut options, &place_in(root, Path::new(place)), Path::new("/srv"));
+            assert!(refused.unwrap_err().to_string().starts_with("cannot hand the mount"), "{place}");
+            assert_eq!(options, Message::default());
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::wire::Message;
-use super::{CriuError, Subject};
+use super::{CriuError, Subject, name};
 use crate::cli::CriuArgs;
 
 /// Names of `criu_opts`' fields, by their numbers in criu's rpc.proto.
@@ -123,7 +123,7 @@ pub(super) fn common(
         options.int(field::WORK_DIR_FD, work.as_raw_fd().into());
     }
     if let Some(file) = config_file(subject.spec.annotations().as_ref()) {
-        options.text(field::CONFIG_FILE, file);
+        options.text(field::CONFIG_FILE, name::plain("the configuration", file)?);
     }
     Ok(options)
 }

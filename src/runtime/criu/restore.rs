@@ -15,7 +15,7 @@ use super::dump::{DESCRIPTORS, OPTIONS, acknowledgement, external_namespace, joi
 use super::options::{Folders, bytes, common, field, image_path, pair};
 use super::session::{Kind, Session, handled, request};
 use super::wire::Message;
-use super::{CriuError, OLDEST, Subject, mounts, quote, version};
+use super::{CriuError, OLDEST, Subject, mounts, name, quote, version};
 use crate::cli::RestoreArgs;
 use crate::runtime::rootfs::{Rootfs, SourceProvider, open_source};
 use crate::sys;
@@ -72,25 +72,29 @@ pub fn restore(
     options
         .flag(field::EVASIVE_DEVICES, true)
         .flag(field::RST_SIBLING, true)
-        .text(field::ROOT, bytes(&root.0));
-    for (name, number, value) in [
+        .text(field::ROOT, name::plain("the root", bytes(&root.0))?);
+    for (flag, number, value) in [
         ("--lsm-profile", field::LSM_PROFILE, &args.lsm_profile),
         ("--lsm-mount-context", field::LSM_MOUNT_CONTEXT, &args.lsm_mount_context),
     ] {
         let Some(value) = value else { continue };
         if version < LSM {
-            return Err(CriuError::Invalid(format!("{name} requires at least CRIU 3.16")));
+            return Err(CriuError::Invalid(format!("{flag} requires at least CRIU 3.16")));
         }
-        options.text(number, value);
+        options.text(number, name::plain(flag, value)?);
     }
     let inherited = add_namespaces(&mut options, subject)?;
+    add_mounts(&mut options, subject)?;
     make_mountpoints(subject)?;
-    for external in mounts::externals(subject) {
-        mounts::add(&mut options, &external.place, &external.source);
-    }
-    mounts::add(&mut options, Path::new(mounts::MASK), Path::new(mounts::MASK));
     add_pipes(&mut options, &folders.images)?;
     converse(options, &inherited, events).inspect_err(|_| quote::quote_errors(&folders.log.join(LOG_FILE)))
+}
+
+fn add_mounts(options: &mut Message, subject: &Subject<'_>) -> Result<(), CriuError> {
+    for external in mounts::externals(subject) {
+        mounts::add(options, &external.place, &external.source)?;
+    }
+    mounts::add(options, Path::new(mounts::MASK), Path::new(mounts::MASK))
 }
 
 fn converse(
@@ -162,7 +166,7 @@ fn add_namespaces(options: &mut Message, subject: &Subject<'_>) -> Result<Vec<Ow
             inherited.push(namespace.into());
             continue;
         }
-        let name = match kind {
+        let kind = match kind {
             LinuxNamespaceType::Mount => "mnt",
             LinuxNamespaceType::Ipc => "ipc",
             LinuxNamespaceType::Uts => "uts",
@@ -170,7 +174,7 @@ fn add_namespaces(options: &mut Message, subject: &Subject<'_>) -> Result<Vec<Ow
             LinuxNamespaceType::Time => "time",
             other => return Err(CriuError::Invalid(format!("do not know how to handle namespace {other}"))),
         };
-        options.message(field::JOIN_NS, &pair(name, bytes(&path)));
+        options.message(field::JOIN_NS, &pair(kind, name::plain("the namespace", bytes(&path))?));
     }
     Ok(inherited)
 }
@@ -188,7 +192,7 @@ fn add_pipes(options: &mut Message, images: &Path) -> Result<(), CriuError> {
     let names: Option<Vec<String>> = serde_json::from_slice(&text)
         .map_err(|error| CriuError::file("cannot understand", &path)(error.into()))?;
     for (number, name) in (0..).zip(names.unwrap_or_default()) {
-        if name.contains("pipe:") {
+        if name::is_pipe(&name) {
             options.message(field::INHERIT_FD, &inherit(&name, number));
         }
     }
@@ -200,7 +204,7 @@ fn add_cgroup_roots(options: &mut Message, criu: Pid) -> Result<(), CriuError> {
     let path = PathBuf::from(format!("/proc/{criu}/cgroup"));
     let text = std::fs::read_to_string(&path).map_err(CriuError::file("cannot read", &path))?;
     for (controller, path) in cgroups_of(&text) {
-        options.message(field::CG_ROOT, &pair(controller, path));
+        options.message(field::CG_ROOT, &pair(controller, name::plain("the cgroup", path)?));
     }
     Ok(())
 }
@@ -235,6 +239,7 @@ fn make_mountpoints(subject: &Subject<'_>) -> Result<(), CriuError> {
             mount_namespace: true,
             no_pivot: false,
             cgroup_v1_paths: &[],
+            cgroup2_path: None,
         };
         rootfs.prepare(&mut OwnSources(&spec)).map_err(|error| error.to_string())
     };
@@ -265,7 +270,8 @@ mod tests {
     #[test]
     fn only_pipes_are_inherited() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(DESCRIPTORS), r#"["/dev/pts/0","pipe:[77]","/dev/null"]"#).unwrap();
+        std::fs::write(folder.path().join(DESCRIPTORS), r#"["/tmp/pipe:[7]","pipe:[77]","/dev/null"]"#)
+            .unwrap();
         let mut options = Message::default();
         add_pipes(&mut options, folder.path()).unwrap();
         let mut expected = Message::default();

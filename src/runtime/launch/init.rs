@@ -39,6 +39,8 @@ pub struct InitJob<'a> {
     pub rootfs: &'a Path,
     pub filter: Option<&'a Filter>,
     pub cgroup_v1_paths: &'a [(String, PathBuf)],
+    /// Its directory on the host's cgroup v2, which need not be there.
+    pub cgroup2_path: Option<&'a Path>,
     pub state: &'a OciState,
     pub console: Option<&'a OwnedFd>,
     pub passed: Passed,
@@ -170,6 +172,7 @@ impl InitJob<'_> {
             mount_namespace: plan.has(LinuxNamespaceType::Mount),
             no_pivot: self.no_pivot,
             cgroup_v1_paths: self.cgroup_v1_paths,
+            cgroup2_path: self.cgroup2_path,
         }
     }
 

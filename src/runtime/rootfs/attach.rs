@@ -9,9 +9,10 @@ use nix::NixPath;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::mount::{MsFlags, mount};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, SFlag, fstat};
 use nix::unistd::fchdir;
 
+use super::resolve::file_type;
 use crate::sys::mount::{self as tree, MountAttributes};
 
 /// A path by which mount(2) reaches what `fd` refers to.
@@ -77,10 +78,14 @@ impl BindSource {
         }
     }
 
-    /// Mounts it on what `target` refers to. A [`Self::Tree`]'s descriptor then refers to the mount.
+    /// Mounts it on what `target` refers to. A [`Self::Tree`]'s descriptor then refers to the mount. `ENOTDIR`
+    /// where one is a directory and the other is not, as from mount(2): dockerd looks for its text.
     pub fn attach(&self, target: BorrowedFd<'_>, recursive: bool) -> Result<(), Errno> {
         match self {
-            Self::Tree(fd) => tree::attach(fd.as_fd(), target, c"", false),
+            Self::Tree(fd) => tree::attach(fd.as_fd(), target, c"", false).map_err(|errno| match errno {
+                Errno::EINVAL if is_directory(fd.as_fd()) != is_directory(target) => Errno::ENOTDIR,
+                errno => errno,
+            }),
             Self::Plain(fd) => {
                 let flags = libc::MS_BIND | if recursive { libc::MS_REC } else { 0 };
                 let origin = descriptor_path(fd.as_fd());
@@ -96,6 +101,10 @@ impl BindSource {
             Self::Plain(fd) => mount_raw(Some(&descriptor_path(fd.as_fd())), path, None, libc::MS_BIND, ""),
         }
     }
+}
+
+fn is_directory(fd: BorrowedFd<'_>) -> bool {
+    fstat(fd).is_ok_and(|stat| file_type(&stat) == SFlag::S_IFDIR)
 }
 
 impl AsFd for BindSource {

@@ -2,6 +2,7 @@
 //! flags that are locked because the mount comes from a more privileged mount namespace.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 
 use libc::c_ulong;
 use nix::errno::Errno;
@@ -12,10 +13,10 @@ use nix::unistd::symlinkat;
 use super::attach::{self, BindSource};
 use super::error::{FailedCall, MountFailure};
 use super::mounter::Mounter;
-use super::options::flag_names;
+use super::options::{MountOptions, flag_names};
 use super::proc_guard::{self, Cover};
 use super::request::Request;
-use super::resolve::{Missing, file_type};
+use super::resolve::{Missing, Place, file_type};
 use crate::sys::mount::{self as tree, MountAttributes};
 
 const ATIME_FLAGS: c_ulong =
@@ -44,6 +45,15 @@ pub(super) fn attach_and_set(
         Ok(if file_type(&stat) == SFlag::S_IFDIR { Missing::Directory } else { Missing::File })
     })?;
     proc_guard::check(mounter.root.path(), &place.path, Cover::Bind(origin.as_fd()))?;
+    attach_on(mounter, request, &place, origin)
+}
+
+fn attach_on(
+    mounter: &Mounter<'_>,
+    request: &Request<'_>,
+    place: &Place,
+    origin: BindSource,
+) -> Result<(), MountFailure> {
     origin
         .attach(place.fd.as_fd(), request.is_recursive())
         .map_err(|errno| mounter.failed_mount("move_mount", request, errno))?;
@@ -57,6 +67,25 @@ pub(super) fn attach_and_set(
         ),
     };
     set_flags(request, origin.as_fd())
+}
+
+/// Binds the host's /sys on `place`, with all that is mounted beneath it, every mount with the flags of `request`:
+/// among them are cgroups, which a container's user may own.
+pub(super) fn bind_sys(
+    mounter: &Mounter<'_>,
+    request: &Request<'_>,
+    place: &Place,
+) -> Result<(), MountFailure> {
+    let options = MountOptions {
+        flags: libc::MS_BIND | libc::MS_REC,
+        tree_set: attach::remount_attributes(request.options.flags).set,
+        propagation: vec![libc::MS_PRIVATE | libc::MS_REC],
+        ..MountOptions::default()
+    };
+    let bound = Request { kind: "bind", origin: Path::new("/sys"), options, ..*request };
+    let tree = BindSource::open(mounter.start(), bound.origin, true)
+        .map_err(FailedCall::at("open_tree", bound.origin))?;
+    attach_on(mounter, &bound, place, tree)
 }
 
 fn open_source(mounter: &mut Mounter<'_>, request: &Request<'_>) -> Result<BindSource, MountFailure> {

@@ -1,12 +1,14 @@
 //! /sys/fs/cgroup of a container: cgroup2 where the host is unified, else a tmpfs with one mount for each
-//! hierarchy. Without a cgroup namespace the container's own directories are bind-mounted.
+//! hierarchy. Without a cgroup namespace the container's own directories are bind-mounted. With one, nothing
+//! but the container's own cgroup is ever seen.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use libc::c_ulong;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::stat::{Mode, mkdirat, stat};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use nix::unistd::symlinkat;
 
@@ -21,13 +23,11 @@ use super::request::Request;
 use super::resolve::Missing;
 
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
-/// The name under which the container's cgroup v2 directory is given.
-const UNIFIED: &str = "unified";
-const DEFAULT_FLAGS: libc::c_ulong = libc::MS_NOEXEC | libc::MS_NOSUID | libc::MS_NODEV;
+const DEFAULT_FLAGS: c_ulong = libc::MS_NOEXEC | libc::MS_NOSUID | libc::MS_NODEV;
 
 /// Mounts what `request`, of type `cgroup`, asks for on this host.
 pub(super) fn mount(mounter: &Mounter<'_>, request: &Request<'_>) -> Result<(), MountFailure> {
-    let has_v1 = mounter.rootfs.cgroup_v1_paths.iter().any(|(name, _)| name != UNIFIED);
+    let has_v1 = !mounter.rootfs.cgroup_v1_paths.is_empty();
     if !has_v1 && is_unified() { mount_v2(mounter, request) } else { mount_v1(mounter, request) }
 }
 
@@ -40,37 +40,42 @@ fn mount_v2(mounter: &Mounter<'_>, request: &Request<'_>) -> Result<(), MountFai
     let place = mounter.mountpoint(&request, || Ok(Missing::Directory))?;
     proc_guard::check(mounter.root.path(), &place.path, Cover::Other)?;
     match filesystem::mount_on(mounter, &request, &place, &request.options.data) {
-        // In a user namespace without a cgroup namespace of its own (runc issue 2158).
+        // EPERM: a user namespace without a cgroup namespace of its own (runc issue 2158). EBUSY: a cgroup2 is
+        // there already, which came with a bind mount of the host's /sys.
         Err(MountFailure::Call(FailedCall { errno: Errno::EPERM | Errno::EBUSY, .. })) => {
-            bind_v2(mounter, &request, place.fd.as_fd())
+            bind_v2(mounter, &request)
         }
         result => result,
     }
 }
 
-/// Binds the host's cgroup2.
-fn bind_v2(mounter: &Mounter<'_>, request: &Request<'_>, place: BorrowedFd<'_>) -> Result<(), MountFailure> {
-    // Where there is a cgroup namespace, its root is what the container shall see.
-    let own = mounter.rootfs.cgroup_v1_paths.iter().find(|(name, _)| name == UNIFIED);
-    let origin = match own {
-        Some((_, path)) if mounter.rootfs.cgroup_namespace => path.as_path(),
-        _ => Path::new(CGROUP_ROOT),
-    };
-    match bind_directory(mounter, request, origin, request.destination) {
-        // A rootless runtime outside of the container's namespaces has made no cgroup: what is seen of the
-        // host's is covered, as it may be writable.
-        Err(MountFailure::Call(FailedCall { errno: Errno::ENOENT, .. })) if mounter.rootfs.user_namespace => {
-            attach::mount_filesystem(
-                place,
-                Path::new("tmpfs"),
-                "tmpfs",
-                libc::MS_RDONLY,
-                "nr_blocks=1,nr_inodes=1",
-            )
-            .map_err(|errno| mounter.failed_mount("mount", request, errno).into())
-        }
-        result => result,
+/// Binds what a mount of cgroup2 would show: where there is a cgroup namespace, its root (CVE-2023-25809).
+fn bind_v2(mounter: &Mounter<'_>, request: &Request<'_>) -> Result<(), MountFailure> {
+    if !mounter.rootfs.cgroup_namespace {
+        return bind_directory(mounter, request, Path::new(CGROUP_ROOT), request.destination, 0);
     }
+    match mounter.rootfs.cgroup2_path {
+        // A rootless runtime may have made no cgroup.
+        Some(path) if exists(path) => bind_directory(mounter, request, path, request.destination, 0),
+        _ => cover(mounter, request),
+    }
+}
+
+fn exists(path: &Path) -> bool {
+    !matches!(stat(path), Err(Errno::ENOENT))
+}
+
+/// Covers the host's cgroups, which may be writable, with an empty read-only tmpfs.
+fn cover(mounter: &Mounter<'_>, request: &Request<'_>) -> Result<(), MountFailure> {
+    let place = mounter.mountpoint(request, || Ok(Missing::Fail))?;
+    attach::mount_filesystem(
+        place.fd.as_fd(),
+        Path::new("tmpfs"),
+        "tmpfs",
+        libc::MS_RDONLY,
+        "nr_blocks=1,nr_inodes=1",
+    )
+    .map_err(|errno| mounter.failed_mount("mount", request, errno).into())
 }
 
 fn mount_v1(mounter: &Mounter<'_>, request: &Request<'_>) -> Result<(), MountFailure> {
@@ -119,7 +124,7 @@ fn mount_hierarchy(
     path: &Path,
 ) -> Result<(), MountFailure> {
     if !mounter.rootfs.cgroup_namespace {
-        return bind_directory(mounter, request, path, &request.destination.join(name));
+        return bind_directory(mounter, request, path, &request.destination.join(name), libc::MS_REC);
     }
     let failed = |call| move |errno| FailedCall::new(call, request.destination.join(name).display(), errno);
     mkdirat(directory, name, Mode::from_bits_truncate(0o755)).map_err(failed("mkdirat"))?;
@@ -127,25 +132,26 @@ fn mount_hierarchy(
     let open = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let target = openat(directory, name, open, Mode::empty()).map_err(failed("openat"))?;
     let flags = DEFAULT_FLAGS | (request.options.flags & libc::MS_RDONLY);
-    let (origin, kind, data) = match name {
-        UNIFIED => ("cgroup2", "cgroup2", String::new()),
-        "systemd" => ("systemd", "cgroup", "name=systemd".to_owned()),
-        controllers => ("cgroup", "cgroup", controllers.to_owned()),
+    let (origin, data) = match name {
+        "systemd" => ("systemd", "name=systemd"),
+        controllers => ("cgroup", controllers),
     };
-    attach::mount_filesystem(target.as_fd(), Path::new(origin), kind, flags, &data)
+    attach::mount_filesystem(target.as_fd(), Path::new(origin), "cgroup", flags, data)
         .map_err(failed("mount cgroup on"))?;
     Ok(())
 }
 
-/// Binds the directory `origin` of the host on `destination`, with the flags of `request`.
+/// Binds the directory `origin` of the host on `destination`, with the flags of `request`; what is mounted
+/// beneath it comes along if `recursive` is `MS_REC`.
 fn bind_directory(
     mounter: &Mounter<'_>,
     request: &Request<'_>,
     origin: &Path,
     destination: &Path,
+    recursive: c_ulong,
 ) -> Result<(), MountFailure> {
     let options = MountOptions {
-        flags: libc::MS_BIND | libc::MS_REC | request.options.flags,
+        flags: libc::MS_BIND | recursive | request.options.flags,
         propagation: request.options.propagation.clone(),
         ..MountOptions::default()
     };
@@ -158,7 +164,7 @@ fn bind_directory(
         options,
         id_mapped: false,
     };
-    let tree =
-        BindSource::open(mounter.start(), origin, true).map_err(FailedCall::at("open_tree", origin))?;
+    let tree = BindSource::open(mounter.start(), origin, recursive != 0)
+        .map_err(FailedCall::at("open_tree", origin))?;
     bind::attach_and_set(mounter, &bound, tree)
 }

@@ -5,10 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use libc::c_ulong;
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
 use super::attach;
+use super::bind;
 use super::copy_up;
 use super::error::{FailedCall, MountFailure};
 use super::mounter::Mounter;
@@ -43,7 +45,7 @@ pub(super) fn mount(mounter: &Mounter<'_>, request: &Request<'_>) -> Result<(), 
 pub(super) fn mount_pseudo(mounter: &Mounter<'_>, request: &Request<'_>) -> Result<(), MountFailure> {
     let relative = mounter.root.relative(request.destination);
     let place = match mounter.root.resolve_ordinary_directory(&relative) {
-        Err(nix::errno::Errno::ENOTDIR) => {
+        Err(Errno::ENOTDIR) => {
             return Err(MountFailure::NotAnOrdinaryDirectory { kind: request.kind.to_owned() });
         }
         result => result.map_err(FailedCall::at("make mountpoint", request.destination))?,
@@ -51,7 +53,18 @@ pub(super) fn mount_pseudo(mounter: &Mounter<'_>, request: &Request<'_>) -> Resu
     let place = mounter.below_root(place)?;
     let cover = if request.kind == "proc" { Cover::Proc } else { Cover::Other };
     proc_guard::check(mounter.root.path(), &place.path, cover)?;
-    mount_on(mounter, request, &place, &request.options.data)
+    match mount_on(mounter, request, &place, &request.options.data) {
+        // Only who has all capabilities over the network namespace may mount its sysfs. As in crun, the host's is
+        // shown instead, but only where it is asked to be read-only.
+        Err(MountFailure::Call(FailedCall { errno: Errno::EPERM, .. }))
+            if request.kind == "sysfs"
+                && mounter.rootfs.user_namespace
+                && request.options.flags & libc::MS_RDONLY != 0 =>
+        {
+            bind::bind_sys(mounter, request, &place)
+        }
+        result => result,
+    }
 }
 
 /// Mounts on `place`, then sets the propagation that is asked for.

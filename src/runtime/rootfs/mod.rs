@@ -58,9 +58,11 @@ pub struct Rootfs<'a> {
     pub mount_namespace: bool,
     /// Move the root instead of pivoting.
     pub no_pivot: bool,
-    /// The container's cgroup directories on the host, each with the name of its hierarchy's mount point
-    /// (`memory`, `cpu,cpuacct`, `systemd`; `unified` for cgroup v2).
+    /// The container's cgroup v1 directories on the host, each with the name of its hierarchy's mount point
+    /// (`memory`, `cpu,cpuacct`, `systemd`).
     pub cgroup_v1_paths: &'a [(String, PathBuf)],
+    /// The container's cgroup v2 directory on the host, which need not be there.
+    pub cgroup2_path: Option<&'a Path>,
 }
 
 impl Rootfs<'_> {

@@ -28,13 +28,11 @@ fn root_propagation(rootfs: &Rootfs<'_>) -> c_ulong {
 /// Cuts the mount namespace off from the host's and makes the root a mount point.
 pub(super) fn prepare_root(rootfs: &Rootfs<'_>) -> Result<(), RootfsError> {
     if rootfs.mount_namespace {
-        let flags = match root_propagation(rootfs) {
-            0 => libc::MS_SLAVE | libc::MS_REC,
-            flags => flags,
-        };
+        let asked = root_propagation(rootfs);
+        let flags = if asked == 0 { libc::MS_SLAVE | libc::MS_REC } else { asked };
         set_propagation_of_path("/", flags)
             .map_err(FailedCall::at("set propagation of", "/"))
-            .and_then(|()| make_parent_private(rootfs.root))
+            .and_then(|()| cut_parent_off(rootfs.root, asked))
             .map_err(RootfsError::Prepare)?;
     }
     mount(Some(rootfs.root), rootfs.root, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)
@@ -49,15 +47,17 @@ pub(super) fn prepare_root(rootfs: &Rootfs<'_>) -> Result<(), RootfsError> {
     Ok(())
 }
 
-/// Makes the mount on which the root is private: pivot_root takes no shared one, and the root's bind mount
-/// would show up on the host.
-fn make_parent_private(root: &Path) -> Result<(), FailedCall> {
+/// Makes the mount on which the root is a slave of the host's where that is `asked` for, else private:
+/// pivot_root takes no shared one, and the root's bind mount would show up on the host. The root's bind mount
+/// inherits it.
+fn cut_parent_off(root: &Path, asked: c_ulong) -> Result<(), FailedCall> {
+    let flags = if asked & libc::MS_SLAVE == 0 { libc::MS_PRIVATE } else { libc::MS_SLAVE };
     for path in root.ancestors() {
-        match set_propagation_of_path(path, libc::MS_PRIVATE) {
+        match set_propagation_of_path(path, flags) {
             Ok(()) => return Ok(()),
             // Not a mount point.
             Err(Errno::EINVAL) if path != Path::new("/") => {}
-            Err(errno) => return Err(FailedCall::at("remount-private", root)(errno)),
+            Err(errno) => return Err(FailedCall::at("remount-propagation", root)(errno)),
         }
     }
     Ok(())
@@ -74,10 +74,11 @@ pub(super) fn enter(rootfs: &Rootfs<'_>) -> Result<(), FailedCall> {
     }
 }
 
-/// The new root's propagation. Private it is already.
+/// The new root's propagation. Private or a slave it is already; a recursive slave would undo what single mounts
+/// ask for.
 pub(super) fn apply_propagation(rootfs: &Rootfs<'_>) -> Result<(), RootfsError> {
     let flags = root_propagation(rootfs);
-    if flags == 0 || flags & libc::MS_PRIVATE != 0 {
+    if flags == 0 || flags & (libc::MS_PRIVATE | libc::MS_SLAVE) != 0 {
         return Ok(());
     }
     set_propagation_of_path("/", flags)
