@@ -78,6 +78,48 @@ fn swap_is_memory_and_swap_together() {
 }
 
 #[test]
+fn an_update_of_the_limit_alone_keeps_memory_and_swap_together() {
+    if !needs_root() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    if !has_swap_accounting(&sandbox) {
+        return skip("swap accounting");
+    }
+    let mut bundle = sandbox.bundle();
+    bundle.set("/linux/resources/memory", json!({ "limit": 32 * MIB, "swap": 64 * MIB }));
+    let id = sandbox.start(&mut bundle, "total");
+    let memory = sandbox.cgroup(&id, "memory");
+    let has = |limit: i64, total: i64| {
+        assert_eq!(memory.memory_limit(), (limit * MIB).to_string());
+        let swap = if memory.v2 { total - limit } else { total } * MIB;
+        assert_eq!(memory.read("memory.memsw.limit_in_bytes", "memory.swap.max"), swap.to_string());
+    };
+    let by_flag = |limit: i64| sandbox.rt(["update", "--memory", &(limit * MIB).to_string(), &id]);
+    let by_file = |limit: i64| {
+        let resources = json!({ "memory": { "limit": limit * MIB, "swap": 0 } }).to_string();
+        sandbox.rt(["update", "-r", "-", &id]).stdin(resources)
+    };
+    by_flag(48).ok();
+    has(48, 64);
+    by_file(16).ok();
+    has(16, 64);
+    for refused in [by_flag(80).run(), by_file(80).run()] {
+        refused.fails_with(if memory.v2 { "memory+swap limit should be >= memory limit" } else { "invalid" });
+        has(16, 64);
+    }
+    sandbox.rt(["update", "--memory-swap", &(96 * MIB).to_string(), &id]).ok();
+    has(16, 96);
+    by_flag(80).ok();
+    has(80, 96);
+    sandbox.rt(["update", "--memory", "-1", &id]).ok();
+    by_flag(48).ok();
+    assert_eq!(memory.memory_limit(), (48 * MIB).to_string());
+    let swap = memory.read("memory.memsw.limit_in_bytes", "memory.swap.max");
+    assert!(swap == "max" || swap.parse::<u64>().is_ok_and(|n| n > 1 << 60), "{swap}");
+}
+
+#[test]
 fn update_changes_single_limits_by_flags() {
     if !needs_root() {
         return;

@@ -242,6 +242,35 @@ fn updates_go_through_systemd() {
 }
 
 #[test]
+fn an_update_of_the_limit_alone_keeps_memory_and_swap_together() {
+    if !needs_systemd() {
+        return;
+    }
+    if !v2() {
+        return skip("memory on cgroup v2");
+    }
+    let mut scope = Scope::new("total");
+    scope.bundle.set("/linux/resources/memory", json!({ "limit": 32 * MIB, "swap": 64 * MIB }));
+    scope.start();
+    let update = |limit: i64| scope.sandbox.rt(["update", "--memory", &(limit * MIB).to_string(), &scope.id]);
+    let has = |limit: i64, swap: i64| {
+        let memory = scope.sandbox.cgroup(&scope.id, "memory");
+        for (property, file, value) in
+            [("MemoryMax", "memory.max", limit), ("MemorySwapMax", "memory.swap.max", swap)]
+        {
+            let value = (value * MIB).to_string();
+            assert_eq!((scope.property(property), memory.read("", file)), (value.clone(), value), "{file}");
+        }
+    };
+    update(48).ok();
+    has(48, 16);
+    update(80).run().fails_with("memory+swap limit should be >= memory limit");
+    has(48, 16);
+    update(16).ok();
+    has(16, 48);
+}
+
+#[test]
 fn cpusets_are_properties() {
     if !needs_systemd() {
         return;

@@ -149,7 +149,9 @@ fn v1_update_changes_only_what_is_given() {
     lab.sleeper();
     let list = lab.read("devices", "devices.list");
     lab.cgroup.freeze().unwrap();
-    let update = |lab: &Lab, json: &str| lab.cgroup.update(&serde_json::from_str(json).unwrap());
+    let update = |lab: &Lab, json: &str| {
+        lab.cgroup.update(&serde_json::from_str(json).unwrap(), &LinuxResources::default())
+    };
     // Beyond the old swap limit, and back below it.
     update(&lab, r#"{"memory":{"limit":100663296,"swap":134217728,"reservation":0,"kernel":0}}"#).unwrap();
     assert_eq!(lab.read("memory", "memory.memsw.limit_in_bytes"), "134217728");

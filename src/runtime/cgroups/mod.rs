@@ -188,10 +188,15 @@ impl Cgroup {
     }
 
     /// Writes the given limits to a running (or paused) container's cgroup; what is not given, and what is 0 where
-    /// runc takes 0 for "not given", stays. Device rules are never touched, as in runc: something else may have
+    /// runc takes 0 for "not given", stays. `asked`: what was asked for until now. Device rules are never touched, as in runc: something else may have
     /// changed them. The freezer is left alone.
-    pub fn update(&self, resources: &LinuxResources) -> Result<()> {
-        limits::check(self.version, resources)?;
-        limits::write(self, resources, limits::Moment::Update)
+    pub fn update(&self, change: &LinuxResources, asked: &LinuxResources) -> Result<()> {
+        limits::check(self.version, change)?;
+        let mut change = change.clone();
+        if self.version == Version::V2 {
+            let memory = change.memory().as_ref().map(|memory| limits::memory::with_total(memory, asked));
+            change.set_memory(memory);
+        }
+        limits::write(self, &change, limits::Moment::Update)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::LinuxMemory;
+use oci_spec::runtime::{LinuxMemory, LinuxResources};
 
 use super::super::{CgroupError, Result, knob};
 
@@ -91,6 +91,19 @@ pub(in crate::runtime::cgroups) fn swap_v2(
     }
 }
 
+/// The memory part of an update as v2 needs it. A new limit alone leaves memory and swap together as they were asked
+/// for, as on v1 where the kernel counts them so (and as in runc): swap gets what the new limit leaves of it, and a limit
+/// above it is refused. A swap limit that was given in v2's own words, by `unified`, is not part of such a total.
+pub(in super::super) fn with_total(change: &LinuxMemory, asked: &LinuxResources) -> LinuxMemory {
+    let mut all = *change;
+    let own_words = asked.unified().as_ref().is_some_and(|unified| unified.contains_key("memory.swap.max"));
+    let total = asked.memory().as_ref().and_then(LinuxMemory::swap).filter(|total| *total > 0 && !own_words);
+    if given(change.limit()).is_some_and(|limit| limit > 0) && given(change.swap()).is_none() {
+        all.set_swap(total);
+    }
+    all
+}
+
 /// Refuses a limit at or below what is in use, when the spec asks for this check (v2 would kill instead).
 pub(super) fn check_usage(dir: &Path, memory: &LinuxMemory) -> Result<()> {
     if memory.check_before_update() != Some(true) {
@@ -132,6 +145,58 @@ mod tests {
         assert_eq!(swap(r#"{"limit": -1, "swap": 128}"#), Some(128));
         assert_eq!(swap(r#"{"swap": -1}"#), Some(-1));
         assert_eq!(swap(r#"{"swap": 100}"#), Some(36));
+    }
+
+    /// What is in memory.swap.max after an update, where a memory limit of 32 was asked for at create.
+    fn updated(asked: &str, change: &str) -> std::result::Result<Option<i64>, String> {
+        let all = with_total(&memory(change), &serde_json::from_str(asked).unwrap());
+        swap_v2(&all, || Some(32)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_update_of_the_limit_alone_keeps_memory_and_swap_together() {
+        const TOTAL: &str = r#"{"memory": {"limit": 32, "swap": 64}}"#;
+        const NO_SWAP: &str = r#"{"memory": {"limit": 32, "swap": 32}}"#;
+        const NOT_GIVEN: &str = r#"{"memory": {"limit": 32}}"#;
+        const ANY_SWAP: &str = r#"{"memory": {"limit": 32, "swap": -1}}"#;
+        const NO_LIMIT: &str = r#"{"memory": {"limit": -1, "swap": -1}}"#;
+        const OWN_WORDS: &str =
+            r#"{"memory": {"limit": 32, "swap": 64}, "unified": {"memory.swap.max": "7"}}"#;
+        let too_little = Err("memory+swap limit should be >= memory limit".to_owned());
+        for (asked, change, swap) in [
+            // The limit alone.
+            (TOTAL, r#"{"limit": 48}"#, Ok(Some(16))),
+            (TOTAL, r#"{"limit": 16}"#, Ok(Some(48))),
+            (TOTAL, r#"{"limit": 64}"#, Ok(Some(0))),
+            (TOTAL, r#"{"limit": 80}"#, too_little.clone()),
+            (TOTAL, r#"{"limit": 48, "swap": 0}"#, Ok(Some(16))),
+            (NO_SWAP, r#"{"limit": 16}"#, Ok(Some(16))),
+            (NO_SWAP, r#"{"limit": 48}"#, too_little.clone()),
+            (NOT_GIVEN, r#"{"limit": 48}"#, Ok(None)),
+            (ANY_SWAP, r#"{"limit": 48}"#, Ok(None)),
+            (NO_LIMIT, r#"{"limit": 48}"#, Ok(None)),
+            (OWN_WORDS, r#"{"limit": 48}"#, Ok(None)),
+            ("{}", r#"{"limit": 48}"#, Ok(None)),
+            // No limit takes that of swap away, too.
+            (TOTAL, r#"{"limit": -1}"#, Ok(Some(-1))),
+            // Swap alone is counted from the limit in force.
+            (TOTAL, r#"{"swap": 96}"#, Ok(Some(64))),
+            (TOTAL, r#"{"swap": 32}"#, Ok(Some(0))),
+            (TOTAL, r#"{"swap": 16}"#, too_little.clone()),
+            (TOTAL, r#"{"swap": -1}"#, Ok(Some(-1))),
+            (NOT_GIVEN, r#"{"swap": 48}"#, Ok(Some(16))),
+            // Both.
+            (TOTAL, r#"{"limit": 48, "swap": 48}"#, Ok(Some(0))),
+            (TOTAL, r#"{"limit": 80, "swap": 96}"#, Ok(Some(16))),
+            (TOTAL, r#"{"limit": 80, "swap": 64}"#, too_little.clone()),
+            (TOTAL, r#"{"limit": 80, "swap": -1}"#, Ok(Some(-1))),
+            (TOTAL, r#"{"limit": -1, "swap": 64}"#, Ok(Some(64))),
+            // Neither.
+            (TOTAL, r#"{"limit": 0, "swap": 0}"#, Ok(None)),
+            (TOTAL, r#"{"reservation": 8}"#, Ok(None)),
+        ] {
+            assert_eq!(updated(asked, change), swap, "{change} over {asked}");
+        }
     }
 
     #[test]
