@@ -173,6 +173,42 @@ fn update_reads_resources_and_leaves_zeros_alone() {
     sandbox.rt(["update", "--resources", "-", &id]).stdin("{ not json").run().fails_with("");
 }
 
+/// rt's arguments, run where the cgroup hierarchy at `mount` is read-only.
+fn with_read_only(mount: &str, sandbox: &Sandbox, args: &[&str]) -> Run {
+    let script = format!("mount --bind {mount} {mount} && mount -o remount,ro,bind {mount} && exec \"$@\"");
+    let root = sandbox.root();
+    Run::new("unshare")
+        .args(["--mount", "sh", "-c", &script, "sh"])
+        .arg(Sandbox::binary())
+        .arg("--root")
+        .arg(root)
+        .args(args)
+}
+
+#[test]
+fn a_container_outside_of_a_hierarchy_without_limits_is_said_and_one_outside_of_limits_is_none() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let points = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"];
+    let Some(point) = points.into_iter().find(|point| std::path::Path::new(point).is_dir()) else {
+        return skip("a cgroup hierarchy without limits");
+    };
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle();
+    let id = sandbox.id("outside");
+    let path = sandbox.prepare(&mut bundle, &id);
+    let create = ["create", "--bundle", &path, &id];
+    let outcome = with_read_only(point, &sandbox, &create).ok();
+    let warnings = outcome.stderr.matches("no cgroup of its own in hierarchies without limits").count();
+    assert_eq!(warnings, 1, "{outcome}");
+    assert!(outcome.stderr.contains(&format!("mkdir {point}/")), "{outcome}");
+    sandbox.rt(["delete", "--force", &id]).ok();
+    let refused = with_read_only("/sys/fs/cgroup/pids", &sandbox, &create).run();
+    refused.fails_with("unable to apply cgroup configuration: mkdir /sys/fs/cgroup/pids/");
+    sandbox.assert_nothing_left(&id);
+}
+
 #[test]
 fn a_limit_too_small_to_start_with_says_so() {
     if !needs_root() || !needs_rt() {
