@@ -173,6 +173,102 @@ fn update_reads_resources_and_leaves_zeros_alone() {
     sandbox.rt(["update", "--resources", "-", &id]).stdin("{ not json").run().fails_with("");
 }
 
+/// What says that device rules were not loaded again: the programs of a v2 cgroup, or the list of v1 with what somebody
+/// else added to it.
+fn rules_in_force(devices: &Cgroup) -> String {
+    if !devices.v2 {
+        return devices.read("devices.list", "");
+    }
+    let folder = std::fs::File::open(&devices.path).expect("the cgroup");
+    let programs = libcgroups::v2::devices::bpf::prog::query(std::os::fd::AsRawFd::as_raw_fd(&folder));
+    programs.expect("its programs").iter().map(|program| format!("{} ", program.id)).collect()
+}
+
+#[test]
+fn an_update_applies_device_rules_that_change_and_leaves_equal_ones() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle();
+    for set in ["bounding", "effective", "permitted"] {
+        bundle.set(&format!("/process/capabilities/{set}/-"), json!("CAP_MKNOD"));
+    }
+    // /dev/kmsg: no rule of the defaults allows it.
+    let none = json!([{ "allow": false, "access": "rwm" }]);
+    let kmsg = json!([
+        { "allow": false, "access": "rwm" },
+        { "allow": true, "type": "c", "major": 1, "minor": 11, "access": "w" },
+    ]);
+    bundle.set("/linux/resources/devices", none.clone());
+    let id = sandbox.start(&mut bundle, "devices");
+    sandbox.exec(&id, "mknod /tmp/kmsg c 1 11").succeeds();
+    let denied = || sandbox.exec(&id, "exec 3>/tmp/kmsg").fails_with("Operation not permitted");
+    let update = |resources: serde_json::Value| {
+        sandbox.rt(["update", "-r", "-", &id]).stdin(resources.to_string()).run()
+    };
+    let devices = sandbox.cgroup(&id, "devices");
+    denied();
+    update(json!({ "devices": kmsg })).succeeds();
+    sandbox.exec(&id, "exec 3>/tmp/kmsg && : </dev/null").succeeds();
+    if !devices.v2 {
+        std::fs::write(devices.path.join("devices.allow"), "c 1:12 r").expect("one rule more");
+    }
+    let before = rules_in_force(&devices);
+    update(json!({ "devices": kmsg, "pids": { "limit": 44 } })).succeeds();
+    assert_eq!(rules_in_force(&devices), before);
+    assert_eq!(sandbox.cgroup(&id, "pids").read("pids.max", "pids.max"), "44");
+    update(json!({ "devices": none })).succeeds();
+    assert_ne!(rules_in_force(&devices), before);
+    denied();
+    update(json!({ "devices": [{ "allow": true, "type": "p", "access": "r" }] })).fails_with("device type");
+    denied();
+}
+
+#[test]
+fn an_update_refuses_what_it_cannot_do_and_takes_what_create_was_given() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle();
+    let v2 = sandbox.cgroup(&sandbox.start(&mut bundle, "probe"), "memory").v2;
+    if !v2 {
+        return skip("memory on cgroup v2");
+    }
+    let network = json!({ "classID": 5 });
+    bundle.set("/linux/resources/network", network.clone());
+    bundle.set("/linux/resources/memory", json!({ "limit": 64 * MIB, "swappiness": 7 }));
+    let id = sandbox.id("given");
+    let outcome = sandbox.create_command(&mut bundle, &id).ok();
+    for told in ["memory.swappiness 7", "network.classID 5"] {
+        assert!(
+            outcome.stderr.contains(&format!("ignored: {told}: not supported on cgroup v2")),
+            "{outcome}"
+        );
+    }
+    let update = |resources: serde_json::Value| {
+        sandbox.rt(["update", "-r", "-", &id]).stdin(resources.to_string()).run()
+    };
+    let memory = json!({ "limit": 48 * MIB, "swappiness": 7 });
+    update(json!({ "memory": memory, "network": network })).succeeds();
+    assert_eq!(sandbox.cgroup(&id, "memory").memory_limit(), (48 * MIB).to_string());
+    for (words, resources) in [
+        ("cannot set memory.swappiness 8", json!({ "memory": { "limit": 40 * MIB, "swappiness": 8 } })),
+        (
+            "cannot set memory.disableOOMKiller true",
+            json!({ "memory": { "limit": 40 * MIB, "disableOOMKiller": true } }),
+        ),
+        (
+            "cannot set network.classID 6",
+            json!({ "memory": { "limit": 40 * MIB }, "network": { "classID": 6 } }),
+        ),
+    ] {
+        update(resources).fails_with(words);
+        assert_eq!(sandbox.cgroup(&id, "memory").memory_limit(), (48 * MIB).to_string());
+    }
+}
+
 /// rt's arguments, run where the cgroup hierarchy at `mount` is read-only.
 fn with_read_only(mount: &str, sandbox: &Sandbox, args: &[&str]) -> Run {
     let script = format!("mount --bind {mount} {mount} && mount -o remount,ro,bind {mount} && exec \"$@\"");

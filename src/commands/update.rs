@@ -27,8 +27,9 @@ pub fn run(global: &Global, args: &UpdateArgs) -> anyhow::Result<ExitStatus> {
     let mut container = Store::open(global)?.load_locked(&args.container_id)?;
     ensure!(container.status() != Status::Stopped, "container not running");
     let mut asked = container.asked_resources().cloned().unwrap_or_default();
-    if let Err(error) = container.cgroup().update(&change, &asked) {
-        if let Err(second) = container.cgroup().update(&asked, &asked) {
+    let change = container.cgroup().plan_update(&change, &asked)?;
+    if let Err(error) = container.cgroup().update(&change) {
+        if let Err(second) = container.cgroup().update(&asked) {
             tracing::warn!("setting back cgroup configs failed: {second}; the state may be inconsistent");
         }
         return Err(error.into());

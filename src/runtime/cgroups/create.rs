@@ -9,7 +9,7 @@ use oci_spec::runtime::LinuxResources;
 
 use super::limits::{self, Moment};
 use super::{
-    Cgroup, CgroupError, Hierarchy, Pending, Result, Version, cpuset, devices, knob, members, systemd,
+    Cgroup, CgroupError, Hierarchy, Pending, Result, Version, change, cpuset, devices, knob, members, systemd,
 };
 
 impl Cgroup {
@@ -27,6 +27,9 @@ impl Cgroup {
         let resources = resources.unwrap_or(&none);
         limits::check(self.version, resources)?;
         devices::check(resources)?;
+        for value in change::unplaced(self.version, resources) {
+            tracing::warn!("ignored: {value}");
+        }
         self.limited = limits::any_asked(resources);
         if self.unit.is_some() {
             self.refuse_foreign(&vec![false; self.hierarchies.len()])?;

@@ -150,7 +150,8 @@ fn v1_update_changes_only_what_is_given() {
     let list = lab.read("devices", "devices.list");
     lab.cgroup.freeze().unwrap();
     let update = |lab: &Lab, json: &str| {
-        lab.cgroup.update(&serde_json::from_str(json).unwrap(), &LinuxResources::default())
+        let change = serde_json::from_str(json).unwrap();
+        lab.cgroup.update(&lab.cgroup.plan_update(&change, &LinuxResources::default())?)
     };
     // Beyond the old swap limit, and back below it.
     update(&lab, r#"{"memory":{"limit":100663296,"swap":134217728,"reservation":0,"kernel":0}}"#).unwrap();

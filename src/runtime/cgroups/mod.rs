@@ -4,6 +4,7 @@
 //! v1 they are written here, and systemd is talked to here: the reasons are on top of `limits/v1.rs` and `systemd`.
 //! Paths, creating, joining, the hybrid layout, freezing, deletion and statistics are this module's own.
 
+mod change;
 mod cpuset;
 mod create;
 mod delegation;
@@ -187,16 +188,19 @@ impl Cgroup {
         self.main_dir().is_some_and(Path::exists)
     }
 
-    /// Writes the given limits to a running (or paused) container's cgroup; what is not given, and what is 0 where
-    /// runc takes 0 for "not given", stays. `asked`: what was asked for until now. Device rules are never touched, as in runc: something else may have
-    /// changed them. The freezer is left alone.
-    pub fn update(&self, change: &LinuxResources, asked: &LinuxResources) -> Result<()> {
+    /// What an update by `change` comes to, over what was `asked` for until now: what is not given, what is 0 where runc takes 0
+    /// for "not given", and what is as it was stay out of it.
+    ///
+    /// # Errors
+    /// Something cannot be set, or not by an update.
+    pub fn plan_update(&self, change: &LinuxResources, asked: &LinuxResources) -> Result<LinuxResources> {
         limits::check(self.version, change)?;
-        let mut change = change.clone();
-        if self.version == Version::V2 {
-            let memory = change.memory().as_ref().map(|memory| limits::memory::with_total(memory, asked));
-            change.set_memory(memory);
-        }
-        limits::write(self, &change, limits::Moment::Update)
+        change::over(self.version, self.unit.is_some(), change, asked)
+    }
+
+    /// Writes what [`Self::plan_update`] returned to a running (or paused) container's cgroup. Device rules that did not
+    /// change are never touched: something else may have added to them. The freezer is left alone.
+    pub fn update(&self, planned: &LinuxResources) -> Result<()> {
+        limits::write(self, planned, limits::Moment::Update)
     }
 }

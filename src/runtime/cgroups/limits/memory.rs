@@ -5,18 +5,19 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxMemory, LinuxResources};
 
 use super::super::{CgroupError, Result, knob};
+use super::Moment;
 
 const LIMIT: &str = "memory.limit_in_bytes";
 const MEMSW: &str = "memory.memsw.limit_in_bytes";
 
-/// Writes v1's limits. `fresh`: the cgroup is new, so that its limit is known to be the largest.
-pub(super) fn write_v1(dir: &Path, memory: &LinuxMemory, fresh: bool) -> Result<()> {
-    write_v1_limits(dir, memory, fresh)?;
+/// Writes v1's limits. Of a new cgroup the limit is known to be the largest.
+pub(super) fn write_v1(dir: &Path, memory: &LinuxMemory, moment: Moment) -> Result<()> {
+    write_v1_limits(dir, memory, moment == Moment::Create)?;
     if let Some(reservation) = given(memory.reservation()) {
         knob::write(dir, "memory.soft_limit_in_bytes", &reservation.to_string())?;
     }
-    if memory.disable_oom_killer() == Some(true) {
-        knob::write(dir, "memory.oom_control", "1")?;
+    if let Some(control) = oom_control(memory, moment) {
+        knob::write(dir, "memory.oom_control", control)?;
     }
     // -1 means not given; it arrives as the largest number.
     match memory.swappiness().filter(|value| *value != u64::MAX) {
@@ -25,6 +26,15 @@ pub(super) fn write_v1(dir: &Path, memory: &LinuxMemory, fresh: bool) -> Result<
         Some(value) => Err(CgroupError::InvalidLimit(format!(
             "invalid memory swappiness value: {value} (valid range is 0-100)"
         ))),
+    }
+}
+
+/// What is to be written to v1's memory.oom_control: an update may also enable the killer again.
+pub(super) fn oom_control(memory: &LinuxMemory, moment: Moment) -> Option<&'static str> {
+    match memory.disable_oom_killer() {
+        Some(true) => Some("1"),
+        Some(false) if moment == Moment::Update => Some("0"),
+        _ => None,
     }
 }
 
@@ -217,9 +227,9 @@ mod tests {
         set("30");
         std::fs::remove_file(dir.path().join(MEMSW)).unwrap();
         let wanted = memory(r#"{"limit": 60, "swap": 80}"#);
-        assert!(write_v1(dir.path(), &wanted, false).is_err());
+        assert!(write_v1(dir.path(), &wanted, Moment::Update).is_err());
         assert_eq!(knob::read(dir.path(), LIMIT).unwrap(), "30");
-        assert!(write_v1(dir.path(), &wanted, true).is_err());
+        assert!(write_v1(dir.path(), &wanted, Moment::Create).is_err());
         assert_eq!(knob::read(dir.path(), LIMIT).unwrap(), "60");
     }
 
@@ -227,9 +237,9 @@ mod tests {
     fn v1_without_limit_takes_the_swap_limit_away_only_where_there_is_one() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(LIMIT), "30").unwrap();
-        write_v1(dir.path(), &memory(r#"{"limit": -1}"#), false).unwrap();
+        write_v1(dir.path(), &memory(r#"{"limit": -1}"#), Moment::Update).unwrap();
         std::fs::write(dir.path().join(MEMSW), "40").unwrap();
-        write_v1(dir.path(), &memory(r#"{"limit": -1}"#), false).unwrap();
+        write_v1(dir.path(), &memory(r#"{"limit": -1}"#), Moment::Update).unwrap();
         assert_eq!(knob::read(dir.path(), MEMSW).unwrap(), "-1");
         assert_eq!(knob::read(dir.path(), LIMIT).unwrap(), "-1");
     }

@@ -165,12 +165,17 @@ pub(super) fn stop(unit: &Unit, cgroup: &Cgroup) -> Result<()> {
     }
 }
 
-/// Gives a running unit the limits that systemd knows. Device rules stay as they are.
+/// Gives a running unit the limits that systemd knows, and device rules where they change.
 pub(super) fn update(unit: &Unit, cgroup: &Cgroup, resources: &LinuxResources) -> Result<()> {
     let (Version::V2, Some(dir)) = (cgroup.version, cgroup.path_of("")) else { return Ok(()) };
     let mut manager = Manager::connect(cgroup.rootless).map_err(failed(unit))?;
     let version = manager.version().map_err(failed(unit))?;
-    let properties = properties::limits(&properties::completed(resources, dir), version)?;
+    let mut properties = properties::limits(&properties::completed(resources, dir), version)?;
+    if resources.devices().is_some() {
+        // A list is added to the one there is; an empty one takes that away.
+        properties.push(("DeviceAllow".to_owned(), Value::Pairs(Vec::new())));
+        properties.extend(properties::devices(cgroup, resources)?);
+    }
     if properties.is_empty() {
         return Ok(());
     }
