@@ -269,6 +269,90 @@ fn an_update_refuses_what_it_cannot_do_and_takes_what_create_was_given() {
     }
 }
 
+#[test]
+fn an_update_of_which_one_limit_is_refused_changes_none() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle();
+    bundle.set("/linux/resources/memory", json!({ "limit": 64 * MIB }));
+    bundle.unset("/linux/resources/pids");
+    let id = sandbox.start(&mut bundle, "half");
+    let said = || {
+        let (memory, pids, cpu) =
+            (sandbox.cgroup(&id, "memory"), sandbox.cgroup(&id, "pids"), sandbox.cgroup(&id, "cpu"));
+        let reservation = memory.read("memory.soft_limit_in_bytes", "memory.low");
+        let cpu = (cpu.read("cpu.cfs_quota_us", "cpu.max"), cpu.read("cpu.shares", "cpu.weight"));
+        (memory.memory_limit(), reservation, pids.read("pids.max", "pids.max"), cpu)
+    };
+    let before = said();
+    // Each is written before something that is refused: more processes than the kernel has, or a period that is too short.
+    for refused in [
+        json!({ "memory": { "limit": 48 * MIB, "reservation": 8 * MIB }, "cpu": { "shares": 77, "quota": 20_000 },
+            "pids": { "limit": 1_i64 << 40 } }),
+        json!({ "pids": { "limit": 50 }, "cpu": { "shares": 77 }, "hugepageLimits": [{ "pageSize": "3MB", "limit": 0 }] }),
+    ] {
+        sandbox.rt(["update", "-r", "-", &id]).stdin(refused.to_string()).run().fails_with("");
+        assert_eq!(said(), before, "{refused}");
+    }
+}
+
+#[test]
+fn an_update_that_is_killed_or_cannot_be_recorded_is_set_back() {
+    if !needs_root() || !needs_rt() || !needs_engine("strace") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle();
+    bundle.set("/linux/resources/memory", json!({ "limit": 64 * MIB }));
+    bundle.unset("/linux/resources/pids");
+    let id = sandbox.start(&mut bundle, "record");
+    let said = || {
+        (
+            sandbox.cgroup(&id, "memory").memory_limit(),
+            sandbox.cgroup(&id, "pids").read("pids.max", "pids.max"),
+        )
+    };
+    let of = |memory: i64, pids: &str| ((memory * MIB).to_string(), pids.to_owned());
+    let update = |inject: &str, arguments: &[&str]| {
+        Run::new("strace")
+            .args([
+                "-qq",
+                "-f",
+                "-o",
+                "/dev/null",
+                "-e",
+                "trace=rename",
+                "-e",
+                &format!("inject=rename:{inject}"),
+            ])
+            .arg(Sandbox::binary())
+            .arg("--root")
+            .arg(sandbox.root())
+            .arg("update")
+            .args(arguments)
+            .arg(&id)
+            .run()
+    };
+    let memory = (48 * MIB).to_string();
+    let both = ["--memory", &memory, "--pids-limit", "50"];
+    // The record is replaced twice: before the kernel's files are written, and after.
+    for when in [1, 2] {
+        update(&format!("error=ENOSPC:when={when}"), &both).fails_with("no space left on device");
+        assert_eq!(said(), of(64, "max"), "rename {when}");
+    }
+    assert_eq!(update("signal=KILL:when=1", &both).code, 137);
+    assert_eq!(said(), of(64, "max"));
+    assert_eq!(update("error=ENOSPC:signal=KILL:when=2", &both).code, 137);
+    assert_eq!(said(), of(48, "50"));
+    let outcome = sandbox.rt(["update", "--pids-limit", "60", &id]).ok();
+    assert!(outcome.stderr.contains("an update was cut short"), "{outcome}");
+    assert_eq!(said(), of(64, "60"));
+    let outcome = sandbox.rt(["update", "--pids-limit", "70", &id]).ok();
+    assert_eq!((outcome.stderr.as_str(), said()), ("", of(64, "70")));
+}
+
 /// rt's arguments, run where the cgroup hierarchy at `mount` is read-only.
 fn with_read_only(mount: &str, sandbox: &Sandbox, args: &[&str]) -> Run {
     let script = format!("mount --bind {mount} {mount} && mount -o remount,ro,bind {mount} && exec \"$@\"");

@@ -29,6 +29,7 @@ mod remove;
 mod request;
 mod stats;
 mod systemd;
+mod undo;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,7 @@ pub use place::Place;
 pub use request::{merge_resources, normalise_resources, parse_resources};
 pub use stats::Stats;
 pub use systemd::Unit;
+pub use undo::Before;
 
 use crate::cgroup::{MemoryCgroup, Version as ReadVersion};
 use crate::systemd::Property;
