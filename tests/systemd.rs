@@ -242,6 +242,35 @@ fn updates_go_through_systemd() {
 }
 
 #[test]
+fn an_update_of_the_limit_alone_keeps_memory_and_swap_together() {
+    if !needs_systemd() {
+        return;
+    }
+    if !v2() {
+        return skip("memory on cgroup v2");
+    }
+    let mut scope = Scope::new("total");
+    scope.bundle.set("/linux/resources/memory", json!({ "limit": 32 * MIB, "swap": 64 * MIB }));
+    scope.start();
+    let update = |limit: i64| scope.sandbox.rt(["update", "--memory", &(limit * MIB).to_string(), &scope.id]);
+    let has = |limit: i64, swap: i64| {
+        let memory = scope.sandbox.cgroup(&scope.id, "memory");
+        for (property, file, value) in
+            [("MemoryMax", "memory.max", limit), ("MemorySwapMax", "memory.swap.max", swap)]
+        {
+            let value = (value * MIB).to_string();
+            assert_eq!((scope.property(property), memory.read("", file)), (value.clone(), value), "{file}");
+        }
+    };
+    update(48).ok();
+    has(48, 16);
+    update(80).run().fails_with("memory+swap limit should be >= memory limit");
+    has(48, 16);
+    update(16).ok();
+    has(16, 48);
+}
+
+#[test]
 fn cpusets_are_properties() {
     if !needs_systemd() {
         return;
@@ -450,6 +479,21 @@ fn device_rules_are_properties_and_hold_after_updates_and_reloads() {
     check();
     Run::new("systemctl").arg("daemon-reload").ok();
     check();
+    // Other rules: systemd gets them too, or takes its own again when it reloads. On v1 it would deny all for a moment.
+    let none = json!({ "devices": [{ "allow": false, "access": "rwm" }] }).to_string();
+    let update = scope.sandbox.rt(["update", "-r", "-", &scope.id]).stdin(none).run();
+    if v2() {
+        update.succeeds();
+        for _ in 0..2 {
+            assert!(!scope.property("DeviceAllow").contains("1:11"), "{}", scope.property("DeviceAllow"));
+            scope.sandbox.exec(&scope.id, "exec 3>/tmp/kmsg").fails_with("Operation not permitted");
+            scope.sandbox.exec(&scope.id, ": </dev/null").succeeds();
+            Run::new("systemctl").arg("daemon-reload").ok();
+        }
+    } else {
+        update.fails_with("cannot change device rules of a unit of systemd on cgroup v1");
+        check();
+    }
     // Where nothing is denied, systemd denies nothing.
     let mut open = Scope::new("open");
     open.bundle.set("/linux/resources/devices", json!([{ "allow": true, "access": "rwm" }]));

@@ -8,10 +8,10 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxRes
 
 use crate::cli::{Global, UpdateArgs};
 use crate::exit::ExitStatus;
-use crate::runtime::cgroups::{merge_resources, parse_resources};
-use crate::runtime::{Status, Store};
+use crate::runtime::cgroups::parse_resources;
+use crate::runtime::{Status, Store, update};
 
-/// Writes the given limits and remembers them; after a failure the old ones are written again.
+/// Writes the given limits and remembers them; a failure leaves the old ones.
 #[inline(never)]
 pub fn run(global: &Global, args: &UpdateArgs) -> anyhow::Result<ExitStatus> {
     let change = match &args.resources {
@@ -26,16 +26,7 @@ pub fn run(global: &Global, args: &UpdateArgs) -> anyhow::Result<ExitStatus> {
     }
     let mut container = Store::open(global)?.load_locked(&args.container_id)?;
     ensure!(container.status() != Status::Stopped, "container not running");
-    let mut asked = container.asked_resources().cloned().unwrap_or_default();
-    if let Err(error) = container.cgroup().update(&change) {
-        if let Err(second) = container.cgroup().update(&asked) {
-            tracing::warn!("setting back cgroup configs failed: {second}; the state may be inconsistent");
-        }
-        return Err(error.into());
-    }
-    merge_resources(&mut asked, &change);
-    container.set_asked_resources(&asked);
-    container.save()?;
+    update::update(&mut container, &change)?;
     Ok(ExitStatus::SUCCESS)
 }
 

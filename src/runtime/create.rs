@@ -260,6 +260,7 @@ fn record_of(
         init: None,
         cgroup,
         asked: linux.and_then(|linux| linux.resources().clone()),
+        undo: None,
         rdt: None,
         no_new_keyring,
         baseline: None,

@@ -99,8 +99,7 @@ fn hostname(id: &str) -> String {
     if name.is_empty() { "rt".to_owned() } else { name.to_owned() }
 }
 
-/// Sets the limits of `--ram` and `--cpu` in a config, whichever bundle it is from. A memory+swap limit below the
-/// new memory limit would be refused by the kernel, and is raised to it.
+/// Sets the limits of `--ram` and `--cpu` in a config, whichever bundle it is from.
 pub fn apply_overrides(
     spec: &mut Spec,
     ram: Option<Ram>,
@@ -123,10 +122,7 @@ pub fn apply_overrides(
             None => LinuxMemoryBuilder::default().build()?,
         };
         let limit = ram.as_spec_limit();
-        memory.set_limit(Some(limit));
-        if memory.swap().is_some_and(|swap| swap > 0 && (limit < 0 || swap < limit)) {
-            memory.set_swap(Some(limit));
-        }
+        memory.set_swap(swap_beside(limit, memory.limit(), memory.swap())).set_limit(Some(limit));
         resources.set_memory(Some(memory));
     }
     if let Some(share) = cpu {
@@ -143,6 +139,17 @@ pub fn apply_overrides(
     linux.set_resources(Some(resources));
     spec.set_linux(Some(linux));
     Ok(())
+}
+
+/// Memory and swap together, where `limit` takes the place of a bundle's own: the swap beside the old limit is kept, so that
+/// a bundle without swap stays without it.
+fn swap_beside(limit: i64, old: Option<i64>, swap: Option<i64>) -> Option<i64> {
+    let Some(total) = swap.filter(|swap| *swap > 0) else { return swap };
+    Some(match old.filter(|old| *old > 0) {
+        _ if limit < 0 => limit,
+        Some(old) => limit.saturating_add((total - old).max(0)),
+        None => total.max(limit),
+    })
 }
 
 #[cfg(test)]
@@ -215,19 +222,40 @@ mod tests {
     }
 
     #[test]
-    fn a_swap_limit_below_the_new_limit_follows_it() {
-        let mut changed = spec();
-        apply_overrides(&mut changed, Some(Ram::Limited(64 * MIB)), None).unwrap();
-        let mut linux = changed.linux().clone().unwrap();
-        let mut resources = linux.resources().clone().unwrap();
-        let mut memory = resources.memory().unwrap();
-        memory.set_swap(Some(64 << 20));
-        resources.set_memory(Some(memory));
-        linux.set_resources(Some(resources));
-        changed.set_linux(Some(linux));
-        apply_overrides(&mut changed, Some(Ram::Limited(128 * MIB)), None).unwrap();
-        let memory = changed.linux().as_ref().unwrap().resources().as_ref().unwrap().memory().unwrap();
-        assert_eq!((memory.limit(), memory.swap()), (Some(128 << 20), Some(128 << 20)));
+    fn the_swap_beside_the_limit_is_kept() {
+        let overridden = |ram, memory: &str| {
+            let mut spec = spec();
+            let mut linux = spec.linux().clone().unwrap();
+            let mut resources = linux.resources().clone().unwrap();
+            resources.set_memory(serde_json::from_str(memory).unwrap());
+            linux.set_resources(Some(resources));
+            spec.set_linux(Some(linux));
+            apply_overrides(&mut spec, Some(ram), None).unwrap();
+            let memory = spec.linux().as_ref().unwrap().resources().as_ref().unwrap().memory().unwrap();
+            (memory.limit().unwrap(), memory.swap())
+        };
+        let mib = |n| Ram::Limited(n * MIB);
+        for (ram, memory, expected) in [
+            // No swap stays no swap.
+            (32, "64 64", (32, Some(32))),
+            (128, "64 64", (128, Some(128))),
+            (32, "64 96", (32, Some(64))),
+            (128, "64 96", (128, Some(160))),
+            (32, "64 -1", (32, Some(-1))),
+            (32, "64 0", (32, Some(0))),
+            // Without a limit of memory beside it: raised where the kernel would refuse it.
+            (32, "0 96", (32, Some(96))),
+            (128, "-1 96", (128, Some(128))),
+        ] {
+            let bytes = |word: &str| word.parse::<i64>().map(|n| if n > 0 { n << 20 } else { n }).unwrap();
+            let (limit, swap) = memory.split_once(' ').unwrap();
+            let text = format!(r#"{{"limit": {}, "swap": {}}}"#, bytes(limit), bytes(swap));
+            let scale = |n: i64| if n > 0 { n << 20 } else { n };
+            let expected = (scale(expected.0), expected.1.map(scale));
+            assert_eq!(overridden(mib(ram), &text), expected, "{ram} over {memory}");
+        }
+        assert_eq!(overridden(mib(32), r#"{"limit": 67108864}"#), (32 << 20, None));
+        assert_eq!(overridden(Ram::Unlimited, r#"{"limit": 67108864, "swap": 67108864}"#), (-1, Some(-1)));
     }
 
     #[test]

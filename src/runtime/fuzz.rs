@@ -43,6 +43,7 @@ fn record() -> impl Strategy<Value = Record> {
             asked: limit.map(|limit| {
                 serde_json::from_value(serde_json::json!({ "memory": { "limit": limit } })).unwrap()
             }),
+            undo: None,
             rdt: None,
             no_new_keyring: flags[1],
             baseline: baseline.map(|oom_kills| Baseline { oom_kills, ..Baseline::default() }),

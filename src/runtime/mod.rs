@@ -37,6 +37,7 @@ mod status;
 mod store;
 mod summary;
 mod terminal;
+pub mod update;
 pub mod userdb;
 mod validate;
 

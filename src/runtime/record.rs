@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
-use super::cgroups::Cgroup;
+use super::cgroups::{Before, Cgroup};
 use super::error::{Result, RuntimeError};
 use super::intel_rdt::RdtGroup;
 use super::status::ProcessId;
@@ -49,6 +49,9 @@ pub struct Record {
     /// The limits asked for at create, and by later updates.
     #[serde(default)]
     pub asked: Option<LinuxResources>,
+    /// An update is being made, or was cut short: what the control files said before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Before>,
     #[serde(default)]
     pub rdt: Option<RdtGroup>,
     /// The container keeps the session keyring of its creator.
@@ -145,6 +148,7 @@ impl From<Core> for Record {
             init: core.init,
             cgroup: core.cgroup,
             asked: None,
+            undo: None,
             rdt: None,
             no_new_keyring: false,
             baseline: None,
@@ -227,6 +231,7 @@ mod tests {
             init: Some(ProcessId { pid: 7, start_time: 9 }),
             cgroup: Cgroup::plan(Some(Path::new("/box")), "box", false, false).unwrap(),
             asked: None,
+            undo: None,
             rdt: None,
             no_new_keyring: false,
             baseline: None,

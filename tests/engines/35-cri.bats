@@ -155,6 +155,33 @@ SLEEP=(sleep 1000)
 	done
 }
 
+# What says that device rules were not loaded again: the programs of a v2 cgroup, or the list of v1 with what somebody else added.
+rules() {
+	! on_v1 || { cat "/sys/fs/cgroup/devices$(cgroup_of "$PID" devices)/devices.list"; return; }
+	/usr/bin/python3 - "/sys/fs/cgroup$(cgroup_of "$PID" "")" <<-'P'
+		import ctypes, os, struct, sys
+		ids = (ctypes.c_uint32 * 64)()
+		query = ctypes.create_string_buffer(struct.pack("IIIIQI", os.open(sys.argv[1], os.O_RDONLY), 6, 0, 0, ctypes.addressof(ids), 64), 64)
+		assert ctypes.CDLL(None, use_errno=True).syscall({"x86_64": 321, "aarch64": 280}[os.uname().machine], 16, query, 64) == 0, os.strerror(ctypes.get_errno())
+		print(*ids[:struct.unpack_from("I", query, 24)[0]])
+	P
+}
+
+@test "[update] the whole resources come again, and device rules stay as they are" {
+	for MANAGER in "${MANAGERS[@]}"; do
+		run_pod again "$LIMITS" "${SLEEP[@]}"
+		! on_v1 || echo 'c 1:12 r' >"/sys/fs/cgroup/devices$(cgroup_of "$PID" devices)/devices.allow"
+		before=$(rules)
+		[ "$before" ]
+		for limit in 64 48; do
+			call update "$ID" "{\"memory_limit_in_bytes\": $((limit << 20)), \"cpu_period\": 100000, \"cpu_quota\": 50000}"
+			equal "$(kernel "$PID" memory) $(kernel "$PID" cpu)" "$((limit << 20)) 50"
+			# systemd may put a program of its own beside it.
+			contains "$(rules)" "$before"
+		done
+	done
+}
+
 @test "[restart] another container takes the place of one that ended, with its limit" {
 	run_pod restart "$LIMITS" sh -c 'exit 3'
 	equal "$(call wait "$ID" state=exited exit_code reason -- remove "$ID")" "3 Error"

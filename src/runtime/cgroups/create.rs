@@ -9,7 +9,7 @@ use oci_spec::runtime::LinuxResources;
 
 use super::limits::{self, Moment};
 use super::{
-    Cgroup, CgroupError, Hierarchy, Pending, Result, Version, cpuset, devices, knob, members, systemd,
+    Cgroup, CgroupError, Hierarchy, Pending, Result, Version, change, cpuset, devices, knob, members, systemd,
 };
 
 impl Cgroup {
@@ -27,6 +27,9 @@ impl Cgroup {
         let resources = resources.unwrap_or(&none);
         limits::check(self.version, resources)?;
         devices::check(resources)?;
+        for value in change::unplaced(self.version, resources) {
+            tracing::warn!("ignored: {value}");
+        }
         self.limited = limits::any_asked(resources);
         if self.unit.is_some() {
             self.refuse_foreign(&vec![false; self.hierarchies.len()])?;
@@ -59,6 +62,7 @@ impl Cgroup {
     pub(super) fn make_directories(&mut self, resources: &LinuxResources) -> Result<Vec<bool>> {
         let mut fresh = Vec::with_capacity(self.hierarchies.len());
         let mut kept = Vec::with_capacity(self.hierarchies.len());
+        let mut left_out = Vec::new();
         for hierarchy in &self.hierarchies {
             let made = match self.version {
                 Version::V2 => make_v2(hierarchy, resources, &mut self.made),
@@ -71,14 +75,31 @@ impl Cgroup {
                 Err(error)
                     if self.version != Version::V2 && (hierarchy.is_named() || hierarchy.is_cgroup2()) =>
                 {
-                    tracing::debug!("cgroup hierarchy {} left out: {error}", hierarchy.mount.display());
+                    left_out.push(error);
                 }
                 Err(error) => self.excuse(error, resources)?,
             }
         }
+        self.tell_left_out(&left_out);
         let mut kept = kept.into_iter();
         self.hierarchies.retain(|_| kept.next().unwrap_or(false));
         Ok(fresh)
+    }
+
+    /// Says, once, in which hierarchies the container stays in its creator's cgroup though they could have been expected to
+    /// take it: v1's named ones and the unified one of a hybrid host. No limit is lost with them.
+    fn tell_left_out(&self, errors: &[CgroupError]) {
+        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        if errors.is_empty() {
+            return;
+        }
+        let causes = errors.join("; ");
+        // A user who asked for nothing is given none of the hierarchies: the usual case.
+        if self.rootless && !self.explicit {
+            tracing::debug!("the container has no cgroup of its own in hierarchies without limits: {causes}");
+        } else {
+            tracing::warn!("the container has no cgroup of its own in hierarchies without limits: {causes}");
+        }
     }
 
     /// A failure that is to be ignored without root, or the error as runc words it.

@@ -149,7 +149,10 @@ fn v1_update_changes_only_what_is_given() {
     lab.sleeper();
     let list = lab.read("devices", "devices.list");
     lab.cgroup.freeze().unwrap();
-    let update = |lab: &Lab, json: &str| lab.cgroup.update(&serde_json::from_str(json).unwrap());
+    let update = |lab: &Lab, json: &str| {
+        let change = serde_json::from_str(json).unwrap();
+        lab.cgroup.update(&lab.cgroup.plan_update(&change, &LinuxResources::default())?)
+    };
     // Beyond the old swap limit, and back below it.
     update(&lab, r#"{"memory":{"limit":100663296,"swap":134217728,"reservation":0,"kernel":0}}"#).unwrap();
     assert_eq!(lab.read("memory", "memory.memsw.limit_in_bytes"), "134217728");
@@ -162,6 +165,34 @@ fn v1_update_changes_only_what_is_given() {
     assert_eq!(lab.read("devices", "devices.list"), list);
     let error = update(&lab, r#"{"unified":{"memory.min":"1"}}"#).unwrap_err();
     assert!(error.to_string().starts_with("invalid configuration: "));
+}
+
+#[test]
+fn v1_limits_are_set_back_in_the_order_that_the_kernel_takes() {
+    let Some(mut lab) = Lab::v1("back") else { return };
+    lab.create(r#"{"memory":{"limit":33554432,"swap":67108864},"cpu":{"shares":100}}"#).unwrap();
+    lab.sleeper();
+    let asked = LinuxResources::default();
+    let said = |lab: &Lab| {
+        ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.oom_control", "memory.swappiness"]
+            .map(|name| lab.read("memory", name))
+            .into_iter()
+            .chain(["cpu.shares", "cpu.cfs_quota_us", "cpu.cfs_period_us"].map(|name| lab.read("cpu", name)))
+            .chain([lab.read("pids", "pids.max"), lab.read("cpuset", "cpuset.cpus")])
+            .collect::<Vec<_>>()
+    };
+    let before = said(&lab);
+    for change in [
+        r#"{"memory":{"limit":134217728,"swap":134217728,"disableOOMKiller":true,"swappiness":3},"cpu":{"shares":7}}"#,
+        r#"{"memory":{"limit":16777216,"swap":16777216},"cpu":{"quota":9000,"period":20000},"pids":{"limit":9}}"#,
+        r#"{"memory":{"limit":-1},"cpu":{"cpus":"0"}}"#,
+    ] {
+        let planned = lab.cgroup.plan_update(&serde_json::from_str(change).unwrap(), &asked).unwrap();
+        let files = lab.cgroup.before(&planned);
+        lab.cgroup.update(&planned).unwrap();
+        lab.cgroup.set_back(&files, &asked).unwrap();
+        assert_eq!(said(&lab), before, "{change}");
+    }
 }
 
 #[test]

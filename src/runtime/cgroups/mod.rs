@@ -4,6 +4,7 @@
 //! v1 they are written here, and systemd is talked to here: the reasons are on top of `limits/v1.rs` and `systemd`.
 //! Paths, creating, joining, the hybrid layout, freezing, deletion and statistics are this module's own.
 
+mod change;
 mod cpuset;
 mod create;
 mod delegation;
@@ -28,6 +29,7 @@ mod remove;
 mod request;
 mod stats;
 mod systemd;
+mod undo;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -45,6 +47,7 @@ pub use place::Place;
 pub use request::{merge_resources, normalise_resources, parse_resources};
 pub use stats::Stats;
 pub use systemd::Unit;
+pub use undo::Before;
 
 use crate::cgroup::{MemoryCgroup, Version as ReadVersion};
 use crate::systemd::Property;
@@ -187,11 +190,19 @@ impl Cgroup {
         self.main_dir().is_some_and(Path::exists)
     }
 
-    /// Writes the given limits to a running (or paused) container's cgroup; what is not given, and what is 0 where
-    /// runc takes 0 for "not given", stays. Device rules are never touched, as in runc: something else may have
-    /// changed them. The freezer is left alone.
-    pub fn update(&self, resources: &LinuxResources) -> Result<()> {
-        limits::check(self.version, resources)?;
-        limits::write(self, resources, limits::Moment::Update)
+    /// What an update by `change` comes to, over what was `asked` for until now: what is not given, what is 0 where runc takes 0
+    /// for "not given", and what is as it was stay out of it.
+    ///
+    /// # Errors
+    /// Something cannot be set, or not by an update.
+    pub fn plan_update(&self, change: &LinuxResources, asked: &LinuxResources) -> Result<LinuxResources> {
+        limits::check(self.version, change)?;
+        change::over(self.version, self.unit.is_some(), change, asked)
+    }
+
+    /// Writes what [`Self::plan_update`] returned to a running (or paused) container's cgroup. Device rules that did not
+    /// change are never touched: something else may have added to them. The freezer is left alone.
+    pub fn update(&self, planned: &LinuxResources) -> Result<()> {
+        limits::write(self, planned, limits::Moment::Update)
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::limits::memory::given;
 
 /// The spec's names. Go, and so runc, reads them in any case ("pagesize", "CPU"), and callers rely on it.
-const NAMES: [&str; 45] = [
+pub(super) const NAMES: [&str; 45] = [
     "memory",
     "cpu",
     "pids",
@@ -96,8 +96,15 @@ fn rename(value: &mut Value) {
 }
 
 /// Merges an update into the resources asked for so far: what is not given (or 0 where that means it) stays.
-/// Device rules stay as they are: an update does not change them.
 pub fn merge_resources(asked: &mut LinuxResources, change: &LinuxResources) {
+    if let Some(mut unified) = asked.unified().clone() {
+        // A file that was given by name wins over the fields; now a field is newer.
+        unified.retain(|file, _| !replaces(change, file));
+        asked.set_unified(Some(unified));
+    }
+    if let Some(rules) = change.devices() {
+        asked.set_devices(Some(rules.clone()));
+    }
     if let Some(change) = change.memory() {
         let mut memory = asked.memory().unwrap_or_default();
         merge_memory(&mut memory, change);
@@ -136,6 +143,27 @@ pub fn merge_resources(asked: &mut LinuxResources, change: &LinuxResources) {
         let mut rdma = asked.rdma().clone().unwrap_or_default();
         rdma.extend(change.clone());
         asked.set_rdma(Some(rdma));
+    }
+}
+
+/// Whether a field of `change` is written to this file of cgroup v2.
+fn replaces(change: &LinuxResources, file: &str) -> bool {
+    let memory = |field: fn(&LinuxMemory) -> Option<i64>| {
+        change.memory().as_ref().is_some_and(|memory| given(field(memory)).is_some())
+    };
+    let cpu = |field: fn(&LinuxCpu) -> bool| change.cpu().as_ref().is_some_and(field);
+    match file {
+        "memory.max" => memory(LinuxMemory::limit),
+        "memory.swap.max" => memory(LinuxMemory::swap),
+        "memory.low" => memory(LinuxMemory::reservation),
+        "pids.max" => change.pids().is_some(),
+        "cpu.weight" => cpu(|cpu| cpu.shares().unwrap_or(0) != 0),
+        "cpu.max" => cpu(|cpu| cpu.quota().unwrap_or(0) != 0),
+        "cpu.max.burst" => cpu(|cpu| cpu.burst().is_some()),
+        "cpu.idle" => cpu(|cpu| cpu.idle().is_some()),
+        "cpuset.cpus" => cpu(|cpu| cpu.cpus().as_ref().is_some_and(|list| !list.is_empty())),
+        "cpuset.mems" => cpu(|cpu| cpu.mems().as_ref().is_some_and(|list| !list.is_empty())),
+        _ => false,
     }
 }
 
@@ -269,6 +297,19 @@ mod tests {
         assert_eq!(rates, [7]);
         assert_eq!(asked.pids().unwrap().limit(), 3);
         assert_eq!(asked.devices().as_ref().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_newer_field_takes_the_place_of_a_file_that_was_given_by_name() {
+        let mut asked = parse_resources(
+            br#"{"memory":{"limit":64},"unified":{"memory.max":"48","memory.high":"40","pids.max":"7","cpu.max":"1 2"}}"#,
+        )
+        .unwrap();
+        let change = br#"{"memory":{"limit":56},"cpu":{"quota":0},"pids":{"limit":9}}"#;
+        merge_resources(&mut asked, &parse_resources(change).unwrap());
+        let mut files: Vec<_> = asked.unified().as_ref().unwrap().keys().cloned().collect();
+        files.sort_unstable();
+        assert_eq!(files, ["cpu.max", "memory.high"]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, LinuxResources};
 
+use super::limits::Moment;
 use super::{Cgroup, CgroupError, Result, Version};
 use rules::{Rule, Rules};
 
@@ -32,16 +33,18 @@ const DEFAULTS: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 11] = [
     (LinuxDeviceType::C, Some(10), Some(200), "rwm"),
 ];
 
-/// Puts the spec's rules and the defaults into force. `fresh` tells that the cgroup was just made.
-pub(super) fn write(cgroup: &Cgroup, resources: &LinuxResources, fresh: bool) -> Result<()> {
+/// Puts the spec's rules and the defaults into force.
+pub(super) fn write(cgroup: &Cgroup, resources: &LinuxResources, moment: Moment) -> Result<()> {
     let asked = resources.devices().as_deref().unwrap_or_default();
     let target = target(asked)?;
     let result = match (cgroup.version, cgroup.path_of("devices")) {
         (Version::V2, Some(dir)) => v2::write(dir, &target),
-        (_, Some(dir)) => v1::write(dir, &target, fresh),
+        (_, Some(dir)) => v1::write(dir, &target, moment == Moment::Create),
         (_, None) => Err(CgroupError::NoHierarchy("devices".into())),
     };
     match result {
+        // Rules that change are never left out.
+        result if moment == Moment::Update => result,
         // Without the privilege the rules cannot be written, and mknod of other devices does not work either.
         Err(error) if cgroup.rootless || in_user_namespace() => {
             tracing::debug!("device rules left out: {error}");
@@ -84,6 +87,14 @@ fn in_user_namespace() -> bool {
     let Ok(map) = std::fs::read_to_string(Path::new("/proc/self/uid_map")) else { return false };
     let fields: Vec<&str> = map.split_whitespace().collect();
     fields != ["0", "0", "4294967295"]
+}
+
+/// Whether the rules of an update are others than those `asked` for until now. Without any it changes none.
+pub(super) fn differ(change: &LinuxResources, asked: &LinuxResources) -> Result<bool> {
+    match change.devices().as_deref().unwrap_or_default() {
+        [] => Ok(false),
+        rules => Ok(target(rules)? != target(asked.devices().as_deref().unwrap_or_default())?),
+    }
 }
 
 /// Checks the rules without writing them, so that a bad one is told before anything is made.

@@ -2,21 +2,22 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::LinuxMemory;
+use oci_spec::runtime::{LinuxMemory, LinuxResources};
 
 use super::super::{CgroupError, Result, knob};
+use super::Moment;
 
 const LIMIT: &str = "memory.limit_in_bytes";
 const MEMSW: &str = "memory.memsw.limit_in_bytes";
 
-/// Writes v1's limits. `fresh`: the cgroup is new, so that its limit is known to be the largest.
-pub(super) fn write_v1(dir: &Path, memory: &LinuxMemory, fresh: bool) -> Result<()> {
-    write_v1_limits(dir, memory, fresh)?;
+/// Writes v1's limits. Of a new cgroup the limit is known to be the largest.
+pub(super) fn write_v1(dir: &Path, memory: &LinuxMemory, moment: Moment) -> Result<()> {
+    write_v1_limits(dir, memory, moment == Moment::Create)?;
     if let Some(reservation) = given(memory.reservation()) {
         knob::write(dir, "memory.soft_limit_in_bytes", &reservation.to_string())?;
     }
-    if memory.disable_oom_killer() == Some(true) {
-        knob::write(dir, "memory.oom_control", "1")?;
+    if let Some(control) = oom_control(memory, moment) {
+        knob::write(dir, "memory.oom_control", control)?;
     }
     // -1 means not given; it arrives as the largest number.
     match memory.swappiness().filter(|value| *value != u64::MAX) {
@@ -25,6 +26,15 @@ pub(super) fn write_v1(dir: &Path, memory: &LinuxMemory, fresh: bool) -> Result<
         Some(value) => Err(CgroupError::InvalidLimit(format!(
             "invalid memory swappiness value: {value} (valid range is 0-100)"
         ))),
+    }
+}
+
+/// What is to be written to v1's memory.oom_control: an update may also enable the killer again.
+pub(super) fn oom_control(memory: &LinuxMemory, moment: Moment) -> Option<&'static str> {
+    match memory.disable_oom_killer() {
+        Some(true) => Some("1"),
+        Some(false) if moment == Moment::Update => Some("0"),
+        _ => None,
     }
 }
 
@@ -91,6 +101,19 @@ pub(in crate::runtime::cgroups) fn swap_v2(
     }
 }
 
+/// The memory part of an update as v2 needs it. A new limit alone leaves memory and swap together as they were asked
+/// for, as on v1 where the kernel counts them so (and as in runc): swap gets what the new limit leaves of it, and a limit
+/// above it is refused. A swap limit that was given in v2's own words, by `unified`, is not part of such a total.
+pub(in super::super) fn with_total(change: &LinuxMemory, asked: &LinuxResources) -> LinuxMemory {
+    let mut all = *change;
+    let own_words = asked.unified().as_ref().is_some_and(|unified| unified.contains_key("memory.swap.max"));
+    let total = asked.memory().as_ref().and_then(LinuxMemory::swap).filter(|total| *total > 0 && !own_words);
+    if given(change.limit()).is_some_and(|limit| limit > 0) && given(change.swap()).is_none() {
+        all.set_swap(total);
+    }
+    all
+}
+
 /// Refuses a limit at or below what is in use, when the spec asks for this check (v2 would kill instead).
 pub(super) fn check_usage(dir: &Path, memory: &LinuxMemory) -> Result<()> {
     if memory.check_before_update() != Some(true) {
@@ -134,6 +157,58 @@ mod tests {
         assert_eq!(swap(r#"{"swap": 100}"#), Some(36));
     }
 
+    /// What is in memory.swap.max after an update, where a memory limit of 32 was asked for at create.
+    fn updated(asked: &str, change: &str) -> std::result::Result<Option<i64>, String> {
+        let all = with_total(&memory(change), &serde_json::from_str(asked).unwrap());
+        swap_v2(&all, || Some(32)).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_update_of_the_limit_alone_keeps_memory_and_swap_together() {
+        const TOTAL: &str = r#"{"memory": {"limit": 32, "swap": 64}}"#;
+        const NO_SWAP: &str = r#"{"memory": {"limit": 32, "swap": 32}}"#;
+        const NOT_GIVEN: &str = r#"{"memory": {"limit": 32}}"#;
+        const ANY_SWAP: &str = r#"{"memory": {"limit": 32, "swap": -1}}"#;
+        const NO_LIMIT: &str = r#"{"memory": {"limit": -1, "swap": -1}}"#;
+        const OWN_WORDS: &str =
+            r#"{"memory": {"limit": 32, "swap": 64}, "unified": {"memory.swap.max": "7"}}"#;
+        let too_little = Err("memory+swap limit should be >= memory limit".to_owned());
+        for (asked, change, swap) in [
+            // The limit alone.
+            (TOTAL, r#"{"limit": 48}"#, Ok(Some(16))),
+            (TOTAL, r#"{"limit": 16}"#, Ok(Some(48))),
+            (TOTAL, r#"{"limit": 64}"#, Ok(Some(0))),
+            (TOTAL, r#"{"limit": 80}"#, too_little.clone()),
+            (TOTAL, r#"{"limit": 48, "swap": 0}"#, Ok(Some(16))),
+            (NO_SWAP, r#"{"limit": 16}"#, Ok(Some(16))),
+            (NO_SWAP, r#"{"limit": 48}"#, too_little.clone()),
+            (NOT_GIVEN, r#"{"limit": 48}"#, Ok(None)),
+            (ANY_SWAP, r#"{"limit": 48}"#, Ok(None)),
+            (NO_LIMIT, r#"{"limit": 48}"#, Ok(None)),
+            (OWN_WORDS, r#"{"limit": 48}"#, Ok(None)),
+            ("{}", r#"{"limit": 48}"#, Ok(None)),
+            // No limit takes that of swap away, too.
+            (TOTAL, r#"{"limit": -1}"#, Ok(Some(-1))),
+            // Swap alone is counted from the limit in force.
+            (TOTAL, r#"{"swap": 96}"#, Ok(Some(64))),
+            (TOTAL, r#"{"swap": 32}"#, Ok(Some(0))),
+            (TOTAL, r#"{"swap": 16}"#, too_little.clone()),
+            (TOTAL, r#"{"swap": -1}"#, Ok(Some(-1))),
+            (NOT_GIVEN, r#"{"swap": 48}"#, Ok(Some(16))),
+            // Both.
+            (TOTAL, r#"{"limit": 48, "swap": 48}"#, Ok(Some(0))),
+            (TOTAL, r#"{"limit": 80, "swap": 96}"#, Ok(Some(16))),
+            (TOTAL, r#"{"limit": 80, "swap": 64}"#, too_little.clone()),
+            (TOTAL, r#"{"limit": 80, "swap": -1}"#, Ok(Some(-1))),
+            (TOTAL, r#"{"limit": -1, "swap": 64}"#, Ok(Some(64))),
+            // Neither.
+            (TOTAL, r#"{"limit": 0, "swap": 0}"#, Ok(None)),
+            (TOTAL, r#"{"reservation": 8}"#, Ok(None)),
+        ] {
+            assert_eq!(updated(asked, change), swap, "{change} over {asked}");
+        }
+    }
+
     #[test]
     fn impossible_swap_is_refused_in_runcs_words() {
         let error = |json: &str, current| swap_v2(&memory(json), || current).unwrap_err().to_string();
@@ -152,9 +227,9 @@ mod tests {
         set("30");
         std::fs::remove_file(dir.path().join(MEMSW)).unwrap();
         let wanted = memory(r#"{"limit": 60, "swap": 80}"#);
-        assert!(write_v1(dir.path(), &wanted, false).is_err());
+        assert!(write_v1(dir.path(), &wanted, Moment::Update).is_err());
         assert_eq!(knob::read(dir.path(), LIMIT).unwrap(), "30");
-        assert!(write_v1(dir.path(), &wanted, true).is_err());
+        assert!(write_v1(dir.path(), &wanted, Moment::Create).is_err());
         assert_eq!(knob::read(dir.path(), LIMIT).unwrap(), "60");
     }
 
@@ -162,9 +237,9 @@ mod tests {
     fn v1_without_limit_takes_the_swap_limit_away_only_where_there_is_one() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(LIMIT), "30").unwrap();
-        write_v1(dir.path(), &memory(r#"{"limit": -1}"#), false).unwrap();
+        write_v1(dir.path(), &memory(r#"{"limit": -1}"#), Moment::Update).unwrap();
         std::fs::write(dir.path().join(MEMSW), "40").unwrap();
-        write_v1(dir.path(), &memory(r#"{"limit": -1}"#), false).unwrap();
+        write_v1(dir.path(), &memory(r#"{"limit": -1}"#), Moment::Update).unwrap();
         assert_eq!(knob::read(dir.path(), MEMSW).unwrap(), "-1");
         assert_eq!(knob::read(dir.path(), LIMIT).unwrap(), "-1");
     }

@@ -59,8 +59,9 @@ pub(super) fn write(cgroup: &Cgroup, resources: &LinuxResources, moment: Moment)
         Version::V2 => v2::write(cgroup, resources, moment)?,
         Version::V1 | Version::Hybrid => v1::write(cgroup, resources, moment)?,
     }
-    if moment != Moment::Update {
-        devices::write(cgroup, resources, moment == Moment::Create)?;
+    // An update without rules leaves those that there are.
+    if moment != Moment::Update || resources.devices().is_some() {
+        devices::write(cgroup, resources, moment)?;
     }
     match (cgroup.version, resources.unified()) {
         // Last, so that it wins over the other fields.

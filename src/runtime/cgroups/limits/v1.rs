@@ -29,8 +29,8 @@ pub(super) fn write(cgroup: &Cgroup, resources: &LinuxResources, moment: Moment)
             v1_cpu::write(dir("cpu")?, cpu)?;
         }
     }
-    if let Some(asked) = resources.memory().as_ref().filter(|memory| is_memory_asked(memory)) {
-        memory::write_v1(dir("memory")?, asked, moment == Moment::Create)?;
+    if let Some(asked) = resources.memory().as_ref().filter(|memory| is_memory_asked(memory, moment)) {
+        memory::write_v1(dir("memory")?, asked, moment)?;
     }
     if let Some(pids) = resources.pids() {
         write_pids(dir("pids")?, pids)?;
@@ -50,9 +50,9 @@ pub(super) fn write(cgroup: &Cgroup, resources: &LinuxResources, moment: Moment)
     }
 }
 
-fn is_memory_asked(asked: &oci_spec::runtime::LinuxMemory) -> bool {
+fn is_memory_asked(asked: &oci_spec::runtime::LinuxMemory, moment: Moment) -> bool {
     [asked.limit(), asked.swap(), asked.reservation()].iter().any(|limit| memory::given(*limit).is_some())
-        || asked.disable_oom_killer() == Some(true)
+        || memory::oom_control(asked, moment).is_some()
         || asked.swappiness().is_some()
 }
 

@@ -32,6 +32,10 @@ pub(super) fn check(resources: &LinuxResources) -> Result<()> {
     if resources.block_io().as_ref().is_some_and(|io| io.leaf_weight().unwrap_or(0) > 0) {
         return Err(CgroupError::InvalidLimit("cannot set leaf_weight with cgroupv2".into()));
     }
+    let devices = resources.block_io().as_ref().and_then(|io| io.weight_device().as_ref());
+    if devices.into_iter().flatten().any(|device| device.leaf_weight().unwrap_or(0) > 0) {
+        return Err(CgroupError::InvalidLimit("cannot set leafWeight of a device with cgroupv2".into()));
+    }
     for name in resources.unified().iter().flat_map(HashMap::keys) {
         if name.contains('/') {
             let text = format!("unified resource {name:?} must be a file name (no slashes)");

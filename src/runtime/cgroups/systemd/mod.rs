@@ -165,16 +165,49 @@ pub(super) fn stop(unit: &Unit, cgroup: &Cgroup) -> Result<()> {
     }
 }
 
-/// Gives a running unit the limits that systemd knows. Device rules stay as they are.
+/// Gives a running unit the limits that systemd knows, and device rules where they change.
 pub(super) fn update(unit: &Unit, cgroup: &Cgroup, resources: &LinuxResources) -> Result<()> {
     let (Version::V2, Some(dir)) = (cgroup.version, cgroup.path_of("")) else { return Ok(()) };
     let mut manager = Manager::connect(cgroup.rootless).map_err(failed(unit))?;
     let version = manager.version().map_err(failed(unit))?;
-    let properties = properties::limits(&properties::completed(resources, dir), version)?;
+    let mut properties = properties::limits(&properties::completed(resources, dir), version)?;
+    if resources.devices().is_some() {
+        properties.extend(other_devices(cgroup, resources)?);
+    }
     if properties.is_empty() {
         return Ok(());
     }
     manager.set_properties(&unit.unit_name(), &properties).map_err(failed(unit))
+}
+
+/// Gives a running unit what the control `files` said before an update, and the device rules of `asked`.
+pub(super) fn set_back(
+    unit: &Unit,
+    cgroup: &Cgroup,
+    files: &[(PathBuf, String)],
+    asked: Option<&LinuxResources>,
+) -> Result<()> {
+    if cgroup.version != Version::V2 {
+        return Ok(());
+    }
+    let mut manager = Manager::connect(cgroup.rootless).map_err(failed(unit))?;
+    let version = manager.version().map_err(failed(unit))?;
+    let mut properties = properties::of_files(files, version)?;
+    if let Some(asked) = asked {
+        properties.extend(other_devices(cgroup, asked)?);
+    }
+    if properties.is_empty() {
+        return Ok(());
+    }
+    manager.set_properties(&unit.unit_name(), &properties).map_err(failed(unit))
+}
+
+/// Device rules that take the place of those that a unit has: a list is added to the one there is, and an empty one takes that
+/// away.
+fn other_devices(cgroup: &Cgroup, resources: &LinuxResources) -> Result<Vec<Property>> {
+    let mut properties = vec![("DeviceAllow".to_owned(), Value::Pairs(Vec::new()))];
+    properties.extend(properties::devices(cgroup, resources)?);
+    Ok(properties)
 }
 
 #[cfg(test)]

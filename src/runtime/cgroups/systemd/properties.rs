@@ -2,7 +2,7 @@
 //! not know, or not yet in this version, is left to cgroupfs.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
@@ -158,6 +158,24 @@ fn add_unified(
         }
     }
     Ok(())
+}
+
+/// What control files say, as properties where there is one.
+pub(super) fn of_files(files: &[(PathBuf, String)], version: u32) -> Result<Vec<Property>> {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let (empty, given): (Vec<_>, Vec<_>) = files.iter().partition(|(_, text)| text.is_empty());
+    let mut properties = Vec::new();
+    let unified = given.into_iter().map(|(path, text)| (name(path), text.clone())).collect();
+    add_unified(&unified, version, &mut |name, value| properties.push((name.to_owned(), value)))?;
+    for (path, _) in empty.into_iter().filter(|_| version >= KNOWS_CPUSETS) {
+        let set = match name(path).as_str() {
+            "cpuset.cpus" => "AllowedCPUs",
+            "cpuset.mems" => "AllowedMemoryNodes",
+            _ => continue,
+        };
+        properties.push((set.to_owned(), Value::Array('y', Vec::new())));
+    }
+    Ok(properties)
 }
 
 /// Whether one OOM kill ends the whole unit; systemd takes it only when a unit starts.
