@@ -67,8 +67,12 @@ const LIMITS: [&str; 28] = [
 pub fn take(pid: i32, who: &str, holder: Option<i32>, facts: &mut Facts) {
     let proc = PathBuf::from(format!("/proc/{pid}"));
     let read = |name: &str| fs::read_to_string(proc.join(name)).unwrap_or_default();
+    let status = read("status");
+    if status.is_empty() || status.contains("\nState:\tZ") || status.contains("\nState:\tX") {
+        return;
+    }
     let mut add = |name: &str, value: String| drop(facts.insert(format!("{who} {name}"), value));
-    for line in read("status").lines() {
+    for line in status.lines() {
         let Some((name, value)) = line.split_once(':') else { continue };
         match name {
             "NSpid" => add("pid namespaces", value.split_whitespace().count().to_string()),

@@ -33,14 +33,17 @@ fn no_fault_makes_a_container_weaker_or_leaves_something() {
         return;
     }
     let one: Option<Point> = std::env::var("RT_FAULT").ok().map(|text| text.parse().expect("a point"));
-    let recorded = campaign::record(&|scenario| {
-        one.as_ref().is_none_or(|point| point.scenario == scenario.name) && (scenario.common || is_rt())
+    let asked = std::env::var("RT_FAULTS").unwrap_or_default();
+    let named = scenario::ALL.iter().any(|scenario| scenario.name == asked);
+    let recorded = campaign::record(&|scenario| match &one {
+        Some(point) => point.scenario == scenario.name,
+        None => (scenario.common || is_rt()) && (!named || scenario.name == asked),
     });
     if let Some(point) = one {
         return show(&recorded, point);
     }
     let start = Instant::now();
-    let points = chosen(&recorded);
+    let points = chosen(&recorded, if named { "all" } else { &asked });
     let (wanted, workers) =
         (points.len(), std::thread::available_parallelism().map_or(1, |n| n.get().min(4)));
     let findings = campaign::run(&recorded, points, workers, None);
@@ -54,16 +57,12 @@ fn is_rt() -> bool {
 }
 
 /// All points, or a sample of them that is the same on every run.
-fn chosen(recorded: &[Recorded]) -> Vec<Point> {
+fn chosen(recorded: &[Recorded], asked: &str) -> Vec<Point> {
     let mut points: Vec<Point> = recorded.iter().flat_map(|of| of.points.clone()).collect();
-    let count = match std::env::var("RT_FAULTS").ok().as_deref() {
-        Some("all") => return points,
-        Some(name) if recorded.iter().any(|of| of.scenario.name == name) => {
-            points.retain(|point| point.scenario == name);
-            return points;
-        }
-        Some(number) => number.parse().expect("a number of points"),
-        None => SAMPLE,
+    let count = match asked {
+        "all" => return points,
+        "" => SAMPLE,
+        number => number.parse().expect("a number of points"),
     };
     points.sort_by_cached_key(Point::rank);
     points.truncate(count);
