@@ -161,6 +161,11 @@ fn same_code(scenario: &Scenario, clean: &Clean, seen: &Observed<'_>, told: bool
             false => (Verdict::Mute, differences),
         };
     }
+    // Without CAP_SETPCAP the bounding set stays, which is said; with no_new_privs nobody can use it.
+    let bounding_set_alone = !differences.contains("; ") && differences.contains(" CapBnd: ");
+    if bounding_set_alone && told && seen.hit.call.name == "prctl" {
+        return (Verdict::Refused, String::new());
+    }
     // The specification's word for poststop hooks: a warning, and the container is gone all the same.
     if scenario.after == After::Gone && told && differences.starts_with("hooks") {
         return (Verdict::Refused, String::new());
