@@ -120,6 +120,9 @@ pub fn judge(scenario: &Scenario, clean: &Clean, seen: &Observed<'_>) -> (Verdic
     if Some(code) == clean.ended.code {
         return same_code(scenario, clean, seen, told);
     }
+    if code == 0 && scenario.code != 0 {
+        return (Verdict::Weaker, "done, where it is to be refused".to_owned());
+    }
     // What ran in the container was killed, and that is what is told.
     if killed && code == 137 && scenario.name == "exec-wait" {
         return (Verdict::Refused, String::new());
