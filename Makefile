@@ -20,7 +20,11 @@ export RT_BENCH_CACHE ?= $(HOME)/.cache/rt-bench
 SUDO        = $(if $(filter 0,$(shell id -u)),,sudo -E)
 RUNNER      = $(if $(SUDO),env CARGO_TARGET_$(shell echo $(TARGET) | tr 'a-z-' 'A-Z_')_RUNNER="$(SUDO)")
 
-.PHONY: help deps build verify test test-all test-unit matrix matrix-table lab lab-clean endurance bench lint install uninstall deb test-packages test-deploy instructions scale profile order clean
+# Faults of rt, and of others beside it, which are slower and are not judged: all, or how many.
+FAULTS      ?= all
+PEER_FAULTS ?= 1000
+
+.PHONY: help deps build verify test test-all test-unit matrix matrix-table lab lab-clean endurance faults bench lint install uninstall deb test-packages test-deploy instructions scale profile order clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-13s %s\n", $$1, $$2 }'
@@ -61,6 +65,13 @@ test-unit: deps ## the unit tests alone
 
 endurance: deps ## 10,000 proofs in a row (some ten minutes): no descriptor, process, cgroup or file is left
 	$(RUNNER) RT_PROOFS=10000 cargo test --test endurance $(CARGO_FLAGS)
+
+faults: deps ## a kill and an error at each system call of every command (FAULTS: some), runc and crun beside it where they are; docs/reliability.md
+	@scripts/deps build test
+	$(RUNNER) RT_FAULTS=$(FAULTS) RT_FAULTS_PAGE=$(CURDIR)/docs/reliability.md cargo test --test faults $(CARGO_FLAGS) -- --nocapture
+	for peer in $$(PATH=$$PATH:/usr/sbin command -v runc; PATH=$$PATH:/usr/sbin command -v crun); do \
+		$(RUNNER) RT_BIN=$$peer RT_FAULTS=$(PEER_FAULTS) RT_FAULTS_PAGE=$(CURDIR)/docs/reliability.md cargo test --test faults $(CARGO_FLAGS) -- --nocapture || :; \
+	done
 
 bench: ## life cycle beside crun and runc of two Debian releases, with marks; prover beside stress-ng; rewrites the tables in docs/performance.md
 	@scripts/deps build bench

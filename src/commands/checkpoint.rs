@@ -14,7 +14,7 @@ use crate::runtime::{Status, Store};
 pub fn run(global: &Global, args: &CheckpointArgs) -> anyhow::Result<ExitStatus> {
     warn_without_root();
     let mut container = Store::open(global)?.load_locked(&args.container_id)?;
-    let status = container.status();
+    let status = container.status()?;
     if matches!(status, Status::Created | Status::Stopped) {
         bail!("Container cannot be checkpointed in {status} state");
     }

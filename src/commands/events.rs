@@ -30,7 +30,7 @@ pub fn run(global: &Global, args: &EventsArgs) -> anyhow::Result<ExitStatus> {
     ensure!(!args.interval.is_zero(), "duration interval must be greater than 0");
     let container = Store::open(global)?.load(&args.container_id)?;
     let id = args.container_id.as_str();
-    ensure!(container.status() != Status::Stopped, "container with id {id} is not running");
+    ensure!(container.status()? != Status::Stopped, "container with id {id} is not running");
     let out = &mut std::io::stdout();
     if args.stats {
         print_stats(container.cgroup(), id, out)?;
@@ -70,7 +70,7 @@ fn follow(cgroup: &Cgroup, id: &str, interval: Duration, out: &mut impl Write) -
         next = now + interval;
         match cgroup.stats() {
             Ok(stats) => print(&Event { kind: "stats", id, data: Some(stats) }, out)?,
-            Err(error) if error.is_gone() && !cgroup.exists() => return Ok(()),
+            Err(error) if error.is_gone() && !cgroup.exists()? => return Ok(()),
             Err(error) => tracing::error!("unable to get container cgroup stats: {error}"),
         }
     }

@@ -205,13 +205,13 @@ fn subject(global: &Global, state: &State) -> anyhow::Result<(Subject, Asked, Sp
     let mut subject = Subject {
         id: state.id.clone(),
         bundle: Some(state.bundle.clone()),
-        record_dirs: vec![state.bundle.clone()],
+        record_dirs: vec![state.bundle.clone().into()],
         status: Status::Live,
         ..Subject::of_process(init)
     };
     let own = Store::open(global).and_then(|store| store.load(&state.id)).ok();
     if let Some(container) = own.filter(|container| container.bundle() == state.bundle) {
-        subject.record_dirs.insert(0, container.directory().to_owned());
+        subject.record_dirs.insert(0, proof_subject::record_dir(&container)?);
         let spec = container.spec()?.clone();
         return Ok((subject, proof_subject::asked(container.asked_resources()), spec));
     }

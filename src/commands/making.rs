@@ -68,11 +68,11 @@ pub fn make(global: &Global, args: &CreateArgs, detach: bool, subreaper: bool) -
         passed,
         node: &node,
     };
-    let (mut container, launched) = create(&store, source, &request).map_err(with_remedy)?;
+    let (container, launched) = create(&store, source, &request).map_err(with_remedy)?;
     if let Some(foreground) = &mut foreground
         && let Err(error) = foreground.attach()
     {
-        crate::runtime::delete::destroy(&mut container)?;
+        crate::runtime::delete::destroy(&container)?;
         return Err(error.into());
     }
     Ok(Made { container, launched, foreground })

@@ -10,7 +10,7 @@ use crate::runtime::{Status, Store};
 #[inline(never)]
 pub fn run(global: &Global, args: &ContainerArgs) -> anyhow::Result<ExitStatus> {
     let container = Store::open(global)?.load_locked(&args.container_id)?;
-    match container.status() {
+    match container.status()? {
         Status::Running | Status::Created => container.cgroup().freeze()?,
         _ => bail!("container not running"),
     }

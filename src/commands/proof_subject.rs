@@ -7,8 +7,8 @@ use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
 use crate::cli::Global;
-use crate::proof::{Asked, Place, Status, Subject};
-use crate::runtime::{self, Store};
+use crate::proof::{Asked, Place, RecordDir, Status, Subject};
+use crate::runtime::{self, Container, STATE_FILE, Store};
 
 /// How a subject is named on the command line: one of the three.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,7 @@ pub fn of(global: &Global, named: Named<'_>) -> anyhow::Result<(Subject, Asked)>
 /// The container as a subject, and the limit that was asked for it (the config saved at create, and later updates).
 pub fn of_container(global: &Global, id: &str) -> anyhow::Result<(Subject, Asked)> {
     let container = Store::open(global)?.load(id).with_context(|| format!("cannot load container '{id}'"))?;
-    let status = container.status();
+    let status = container.status()?;
     let init = match status {
         runtime::Status::Stopped => None,
         _ => Some(Pid::from_raw(container.init_pid())),
@@ -46,9 +46,16 @@ pub fn of_container(global: &Global, id: &str) -> anyhow::Result<(Subject, Asked
             runtime::Status::Paused => Status::Paused,
             _ => Status::Live,
         },
-        record_dirs: vec![container.directory().to_owned(), container.bundle().to_owned()],
+        record_dirs: vec![record_dir(&container)?, container.bundle().to_owned().into()],
     };
     Ok((subject, asked(container.asked_resources())))
+}
+
+/// The container's own folder, for records: as long as the container has one.
+pub fn record_dir(container: &Container) -> anyhow::Result<RecordDir> {
+    let dir = container.directory().to_owned();
+    let failed = || format!("cannot look at {}", dir.display());
+    RecordDir::guarded(dir.clone(), STATE_FILE).with_context(failed)
 }
 
 /// The memory limit in a container's resources: the spec's absent, 0 and −1 all mean none.

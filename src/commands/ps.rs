@@ -25,7 +25,7 @@ pub fn run(global: &Global, args: &PsArgs) -> anyhow::Result<ExitStatus> {
 /// A stopped container whose cgroup is gone has no processes.
 fn pids(container: &Container) -> anyhow::Result<Vec<Pid>> {
     match container.cgroup().pids(true) {
-        Err(error) if error.is_gone() && container.status() == Status::Stopped => Ok(Vec::new()),
+        Err(error) if error.is_gone() && container.status()? == Status::Stopped => Ok(Vec::new()),
         pids => pids.context("unable to get all container pids"),
     }
 }

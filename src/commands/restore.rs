@@ -12,7 +12,7 @@ use crate::exit::ExitStatus;
 use crate::runtime::cgroups::Place;
 use crate::runtime::criu::{ContainerEvents, Subject, cgroup_binds, restore};
 use crate::runtime::foreground::Foreground;
-use crate::runtime::{Container, Store};
+use crate::runtime::{Container, Status, Store};
 
 /// Restores the container; without `--detach` waits for it and returns its status.
 #[inline(never)]
@@ -55,7 +55,7 @@ fn start(container: &mut Container, args: &RestoreArgs) -> anyhow::Result<Option
     cgroup.create(container.asked_resources(), container.annotations())?;
     let binds = cgroup_binds(&spec, &cgroup);
     let (bundle, rootfs) = (container.bundle().to_owned(), container.rootfs().to_owned());
-    let (scratch, state) = (container.directory().to_owned(), container.oci_state());
+    let (scratch, state) = (container.directory().to_owned(), container.oci_state(Status::Creating));
     let subject = Subject { spec: &spec, rootfs: &rootfs, cgroup_binds: &binds, freezer: None };
     let mut events = ContainerEvents {
         cgroup: &cgroup,

@@ -10,7 +10,7 @@ use crate::runtime::{Status, Store};
 #[inline(never)]
 pub fn run(global: &Global, args: &ContainerArgs) -> anyhow::Result<ExitStatus> {
     let container = Store::open(global)?.load_locked(&args.container_id)?;
-    ensure!(container.status() == Status::Paused, "container not paused");
+    ensure!(container.status()? == Status::Paused, "container not paused");
     container.cgroup().thaw()?;
     Ok(ExitStatus::SUCCESS)
 }

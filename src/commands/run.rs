@@ -13,7 +13,7 @@ pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<ExitStatus> {
         make(global, &args.create, args.detach, !args.no_subreaper && !args.detach)?;
     if let Err(error) = release(&container) {
         drop(foreground);
-        if let Err(second) = destroy(&mut container) {
+        if let Err(second) = destroy(&container) {
             tracing::warn!("{second}");
         }
         return Err(error.into());

@@ -19,27 +19,27 @@ const OOM_KILLS: &str = "rt.memory.oom-kills";
 #[inline(never)]
 pub fn run(global: &Global, args: &ContainerArgs) -> anyhow::Result<ExitStatus> {
     let container = Store::open(global)?.load(&args.container_id)?;
-    super::print(&(serde_json::to_string_pretty(&of(&container))? + "\n"))?;
+    super::print(&(serde_json::to_string_pretty(&of(&container)?)? + "\n"))?;
     Ok(ExitStatus::SUCCESS)
 }
 
 /// The state without an owner, and with the verdict of the last proof and the essentials of the receipt.
-fn of(container: &Container) -> ContainerState {
-    let status = container.status();
+fn of(container: &Container) -> anyhow::Result<ContainerState> {
+    let status = container.status()?;
     let mut annotations = container.annotations().clone();
     if let Some(record) = journal::latest_verdict(container.directory()) {
         annotations.insert(VERDICT.to_owned(), record.verdict);
         annotations.insert(VERDICT_AT.to_owned(), record.started_at);
     }
     if status == Status::Stopped {
-        let receipt = receipts::take(container, Found::Stopped, None);
+        let receipt = receipts::take(container, Found::Stopped, None)?;
         annotations.insert(DEATH.to_owned(), receipt.death.cause.name().to_owned());
         if let Some(memory) = receipt.evidence.memory {
             annotations.insert(OOM_KILLS.to_owned(), memory.oom_kills.to_string());
             annotations.extend(memory.own_peak_bytes.map(|peak| (PEAK.to_owned(), peak.to_string())));
         }
     }
-    ContainerState {
+    Ok(ContainerState {
         oci_version: container.oci_version().to_owned(),
         id: container.id().to_owned(),
         pid: if status == Status::Stopped { 0 } else { container.init_pid() },
@@ -49,5 +49,5 @@ fn of(container: &Container) -> ContainerState {
         created: container.created().to_owned(),
         annotations,
         owner: String::new(),
-    }
+    })
 }

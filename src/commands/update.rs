@@ -25,7 +25,7 @@ pub fn run(global: &Global, args: &UpdateArgs) -> anyhow::Result<ExitStatus> {
         bail!("Intel RDT/MBA: memory bandwidth schema is not enabled");
     }
     let mut container = Store::open(global)?.load_locked(&args.container_id)?;
-    ensure!(container.status() != Status::Stopped, "container not running");
+    ensure!(container.status()? != Status::Stopped, "container not running");
     update::update(&mut container, &change)?;
     Ok(ExitStatus::SUCCESS)
 }

@@ -26,7 +26,7 @@ fn find(store: &Store, asked: &str) -> anyhow::Result<Receipt> {
         return in_bundle(Path::new(asked));
     }
     match store.load(asked) {
-        Ok(container) => return Ok(receipts::of(&container)),
+        Ok(container) => return Ok(receipts::of(&container)?),
         Err(error) if error.is_absence() => {}
         Err(error) => return Err(error).with_context(|| format!("cannot load container '{asked}'")),
     }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ProofError;
 use super::record::Record;
+use super::record_dir::RecordDir;
 
 /// The file's name in a bundle and in a container's state folder.
 pub const FILE: &str = "rt-proofs.jsonl";
@@ -20,14 +21,14 @@ pub const MAX_BYTES: u64 = 1 << 20;
 
 /// Appends a record in each of `dirs`; the first failure is told after all were tried, unless one was written and
 /// the others only cannot be (a read-only bundle).
-pub fn append(dirs: &[PathBuf], record: &impl Serialize) -> Result<(), ProofError> {
+pub fn append(dirs: &[RecordDir], record: &impl Serialize) -> Result<(), ProofError> {
     let mut line = serde_json::to_vec(record)
         .map_err(|e| ProofError::Record { path: PathBuf::from(FILE), source: e.into() })?;
     line.push(b'\n');
     let mut written = false;
     let mut failed = None;
     for dir in dirs {
-        match append_line(&dir.join(FILE), &line) {
+        match dir.append(&line) {
             Ok(()) => written = true,
             Err(e) => {
                 tracing::debug!("{e}");

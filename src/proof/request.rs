@@ -6,6 +6,7 @@ use std::time::Duration;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::record_dir::RecordDir;
 use super::strategy::Strategy;
 use crate::units::MIB;
 
@@ -39,7 +40,7 @@ pub struct Subject {
     pub init: Option<Pid>,
     pub status: Status,
     /// Folders that keep the record, each in a file [`super::journal::FILE`].
-    pub record_dirs: Vec<PathBuf>,
+    pub record_dirs: Vec<RecordDir>,
 }
 
 impl Subject {

@@ -96,10 +96,14 @@ impl Census {
             }
             self.dead.remove(id);
             let (stamp, brief) = read(&path);
-            if let Some(living) = brief.and_then(|brief| living(id, brief)) {
-                found.push(living);
-            } else if stamp.is_none_or(|stamp| stamp.settled(now).is_some()) {
-                self.dead.insert(id.clone(), stamp);
+            match brief.map_or(Ok(None), |brief| living(id, brief)) {
+                Ok(Some(living)) => found.push(living),
+                Ok(None) if stamp.is_none_or(|stamp| stamp.settled(now).is_some()) => {
+                    self.dead.insert(id.clone(), stamp);
+                }
+                Ok(None) => {}
+                // The next look may tell.
+                Err(error) => tracing::debug!("{error}"),
             }
         }
         Ok(found)
@@ -133,10 +137,14 @@ fn read(path: &Path) -> (Option<Stamp>, Option<Brief>) {
     (stamp, Brief::read(&file))
 }
 
-fn living(id: &str, brief: Brief) -> Option<Living> {
+fn living(id: &str, brief: Brief) -> Result<Option<Living>> {
     let Brief { annotations, ready, init, .. } = brief;
-    let init = init.filter(|init| ready && init.is_alive())?;
-    Some(Living { id: id.to_owned(), init_pid: init.pid, annotations })
+    match init.filter(|_| ready) {
+        Some(init) if init.is_alive()? => {
+            Ok(Some(Living { id: id.to_owned(), init_pid: init.pid, annotations }))
+        }
+        _ => Ok(None),
+    }
 }
 
 #[cfg(test)]
@@ -163,7 +171,7 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let global = Global { root: Some(tmp.path().to_owned()), ..Global::default() };
         let store = Store::open(&global).unwrap();
-        let own = Some(ProcessId::of(i32::try_from(std::process::id()).unwrap()));
+        let own = ProcessId::of(i32::try_from(std::process::id()).unwrap()).ok();
         let gone = own.map(|own| ProcessId { start_time: own.start_time + 1, ..own });
         let mut census = Census::default();
         assert!(census.look(&store, [].into_iter()).unwrap().is_empty());

@@ -2,22 +2,17 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxResources, Spec};
 
 use super::cgroups::Cgroup;
 use super::error::{Result, RuntimeError};
+use super::folder::{self, Lock};
 use super::oci_state::OciState;
 use super::record::{self, Record};
 use super::status::{ProcessId, Status};
-use super::store::{Lock, is_locked};
-use super::{bundle, gate};
-
-/// The compiled seccomp filter, for exec.
-pub const SECCOMP: &str = "seccomp";
+use super::{gate, saved};
 
 /// A container of a [`super::Store`].
 #[derive(Debug)]
@@ -108,6 +103,11 @@ impl Container {
         self.lock = lock;
     }
 
+    /// Whether its record is there: without it nothing may be written any more.
+    pub(super) fn is_recorded(&self) -> bool {
+        !matches!(self.dir.join(record::FILE).try_exists(), Ok(false))
+    }
+
     /// Writes the record.
     ///
     /// # Errors
@@ -119,14 +119,10 @@ impl Container {
     /// The config as it was at create, whatever became of the bundle since.
     ///
     /// # Errors
-    /// The copy cannot be read.
+    /// The copy cannot be read, or is not what was saved.
     pub fn spec(&self) -> Result<&Spec> {
         if self.spec.get().is_none() {
-            let path = self.dir.join(bundle::CONFIG);
-            let text = fs::read(&path).map_err(RuntimeError::file("read", &path))?;
-            let spec = serde_json::from_slice(&text)
-                .map_err(|error| RuntimeError::Parse { path, cause: error.to_string() })?;
-            let _ = self.spec.set(spec);
+            let _ = self.spec.set(saved::config(&self.dir, self.record.saved)?);
         }
         self.spec.get().ok_or(RuntimeError::NotFound)
     }
@@ -136,43 +132,28 @@ impl Container {
     }
 
     /// What it is doing, as the kernel sees it now.
-    pub fn status(&self) -> Status {
+    ///
+    /// # Errors
+    /// Something of it cannot be looked at.
+    pub fn status(&self) -> Result<Status> {
         Status::of(
             self.record.init,
             self.record.ready,
-            || self.lock.is_none() && is_locked(&self.dir),
-            || self.record.cgroup.is_frozen().unwrap_or(false),
-            || gate::is_waiting(&self.dir),
+            || if self.lock.is_some() { Ok(false) } else { folder::is_locked(&self.dir) },
+            || Ok(self.record.cgroup.is_frozen()?),
+            || gate::is_waiting(&self.dir).map_err(RuntimeError::file("open", self.dir.join(gate::START))),
         )
     }
 
     /// The state in the form of the OCI runtime spec, as hooks get it.
-    pub fn oci_state(&self) -> OciState {
+    pub fn oci_state(&self, status: Status) -> OciState {
         OciState {
             oci_version: self.record.oci_version.clone(),
             id: self.record.id.clone(),
-            status: self.status().to_string(),
+            status: status.to_string(),
             pid: self.init_pid(),
             bundle: self.record.bundle.clone(),
             annotations: self.record.annotations.clone(),
         }
-    }
-
-    /// Removes the container's folder, its cgroup being gone already. The record goes last: cut short, the rest is still
-    /// known to be ours.
-    pub(super) fn remove_folder(&self) -> Result<()> {
-        let failed = |error| RuntimeError::File { doing: "remove", path: self.dir.clone(), error };
-        let gone = |removed: io::Result<()>| match removed {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(failed(error)),
-            _ => Ok(()),
-        };
-        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
-            if entry.file_name() == record::FILE {
-                continue;
-            }
-            let folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            gone(if folder { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) })?;
-        }
-        gone(fs::remove_dir_all(&self.dir))
     }
 }

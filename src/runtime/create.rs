@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -12,7 +11,7 @@ use nix::unistd::{Pid, geteuid};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process, Spec};
 
 use super::cgroups::{Cgroup, Entered, OnDenied, Place, Version};
-use super::container::{Container, SECCOMP};
+use super::container::Container;
 use super::error::{Result, RuntimeError};
 use super::gate::Gate;
 use super::launch::{InitJob, Launched, Service, Settle, launch_init};
@@ -21,10 +20,11 @@ use super::process::descriptors::Passed;
 use super::process::{affinity, oom_score_adj, rlimits};
 use super::proofs::{self, Proof};
 use super::record::{FORMAT, Record};
+use super::saved::Saved;
 use super::seccomp::Filter;
-use super::status::ProcessId;
+use super::status::{ProcessId, Status};
 use super::store::Store;
-use super::{bundle, default_bundle, delete, intel_rdt, receipts, seal, seccomp, sockets, validate};
+use super::{bundle, default_bundle, delete, folder, intel_rdt, receipts, seal, seccomp, sockets, validate};
 use crate::units::{CpuShare, Ram};
 
 /// What is asked of `create` and `run`.
@@ -105,7 +105,7 @@ pub fn create(store: &Store, source: Source, request: &CreateRequest<'_>) -> Res
         Ok(filter) => filter,
         Err(error) => {
             // Nothing runs, and the cgroup may be somebody else's.
-            container.remove_folder()?;
+            folder::remove(container.directory())?;
             return Err(error);
         }
     };
@@ -117,7 +117,7 @@ pub fn create(store: &Store, source: Source, request: &CreateRequest<'_>) -> Res
         Err(error) => {
             container.set_spec(spec);
             receipts::leave_proofs(store, &container);
-            if let Err(second) = delete::destroy(&mut container) {
+            if let Err(second) = delete::destroy(&container) {
                 tracing::warn!("{second}");
             }
             Err(error)
@@ -146,10 +146,13 @@ pub fn prepare(store: &Store, id: &str, spec: Spec, bundle: &Path) -> Result<Pre
     let mut prepared = record(store, id, spec, &Origin::Bundle(bundle), false)?;
     let Prepared { container, spec } = &mut prepared;
     let saved = compile_filter(store, spec)
-        .and_then(|filter| save_for_exec(container.directory(), spec, filter.as_ref()));
-    if let Err(error) = saved {
-        container.remove_folder()?;
-        return Err(error);
+        .and_then(|filter| Saved::write(container.directory(), spec, filter.as_ref()));
+    match saved {
+        Ok(saved) => container.record_mut().saved = Some(saved),
+        Err(error) => {
+            folder::remove(container.directory())?;
+            return Err(error);
+        }
     }
     Ok(prepared)
 }
@@ -203,7 +206,10 @@ impl Folder<'_> {
 
 impl Drop for Folder<'_> {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(self.0);
+        // An empty one goes without a descriptor, of which there may be none left.
+        if fs::remove_dir(self.0).is_err() {
+            let _ = fs::remove_dir_all(self.0);
+        }
     }
 }
 
@@ -265,6 +271,7 @@ fn record_of(
         no_new_keyring,
         baseline: None,
         end: None,
+        saved: None,
         more: serde_json::Map::new(),
     })
 }
@@ -277,7 +284,7 @@ fn limit(
     on_denied: OnDenied,
 ) -> Result<Option<Filter>> {
     let filter = compile_filter(store, spec)?;
-    save_for_exec(container.directory(), spec, filter.as_ref())?;
+    container.record_mut().saved = Some(Saved::write(container.directory(), spec, filter.as_ref())?);
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let held_back = held_back(container.cgroup(), spec);
     let resources = held_back.as_ref().map(|(rest, _)| rest).or(resources);
@@ -311,7 +318,7 @@ fn make(
     let gate =
         Gate::create(container.directory()).map_err(RuntimeError::file("mkfifo", container.directory()))?;
     let cgroup = container.cgroup().clone();
-    let state = container.oci_state();
+    let state = container.oci_state(Status::Creating);
     let process = spec.process().as_ref().ok_or(RuntimeError::NotFound)?;
     let v1_paths = cgroup.v1_paths();
     let rootfs = container.rootfs().to_owned();
@@ -361,7 +368,7 @@ struct Init<'a> {
 
 impl Settle for Init<'_> {
     fn record(&mut self, pid: Pid) -> Result<()> {
-        self.container.record_mut().init = Some(ProcessId::of(pid.as_raw()));
+        self.container.record_mut().init = Some(ProcessId::of(pid.as_raw())?);
         self.container.save()
     }
 
@@ -409,22 +416,6 @@ fn compile_filter(store: &Store, spec: &mut Spec) -> Result<Option<Filter>> {
     let filter = seccomp::compile_cached(profile, &store.seccomp_cache()).map_err(RuntimeError::start)?;
     linux.set_seccomp(None);
     Ok(Some(filter))
-}
-
-/// The config and the filter for exec, which must not depend on a bundle that may change.
-fn save_for_exec(dir: &Path, spec: &Spec, filter: Option<&Filter>) -> Result<()> {
-    let write = |name: &str, content: &[u8]| -> Result<()> {
-        let path = dir.join(name);
-        fs::write(&path, content)
-            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o600)))
-            .map_err(RuntimeError::file("write", path))
-    };
-    let text = serde_json::to_vec(spec).map_err(|error| RuntimeError::Other(error.to_string()))?;
-    write(bundle::CONFIG, &text)?;
-    match filter {
-        Some(filter) => write(SECCOMP, &filter.to_bytes()),
-        None => Ok(()),
-    }
 }
 
 /// Whether the container has pids of its own, which all end with init.

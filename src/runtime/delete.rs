@@ -1,15 +1,15 @@
 //! The end of a container: processes, cgroups, records. Each step is tried even where one before failed.
 
-use std::fs;
+use oci_spec::runtime::Spec;
 
 use super::container::Container;
 use super::create::has_own_pids;
 use super::error::{Result, RuntimeError};
 use super::hooks::{HookRun, run_all};
 use super::kill;
-use super::receipts;
 use super::status::Status;
 use super::store::Store;
+use super::{folder, lost, receipts, saved};
 use crate::receipt::{End, Found};
 
 /// Deletes container `id`. With `force` it is killed first if need be, one of a newer rt too, and one that does not exist
@@ -19,22 +19,25 @@ use crate::receipt::{End, Found};
 /// It runs and `force` is not given, or something of it could not be removed.
 pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
     let taken = if force { take(store, id) } else { store.load_locked(id) };
-    let mut container = match taken {
-        Err(RuntimeError::NotFound) if force => return remove_abandoned(store, id),
-        Err(RuntimeError::NewerFormat { .. }) if force => return destroy(&mut store.load_newer(id)?),
+    let container = match taken {
+        Err(RuntimeError::NotFound | RuntimeError::Parse { .. }) if force => return lost::delete(store, id),
+        Err(RuntimeError::NewerFormat { .. }) if force => return destroy(&store.load_newer(id)?),
         taken => taken?,
     };
     let found = match container.status() {
-        Status::Stopped => Found::Stopped,
-        Status::Created => Found::NotStarted,
-        _ if force => Found::Deleted,
-        other => {
+        Ok(Status::Stopped) => Found::Stopped,
+        Ok(Status::Created) => Found::NotStarted,
+        Ok(other) if !force => {
             return Err(RuntimeError::NotStopped { id: id.to_owned(), status: other.to_string() });
         }
+        Err(error) if !force => return Err(error),
+        _ => Found::Deleted,
     };
-    kill::end(&container)?;
+    if found != Found::Stopped {
+        kill::end(&container)?;
+    }
     receipts::leave(store, &container, found, None);
-    destroy(&mut container)
+    remove(&container, force)
 }
 
 /// Deletes a container whose init rt has waited for.
@@ -42,9 +45,9 @@ pub fn delete(store: &Store, id: &str, force: bool) -> Result<()> {
 /// # Errors
 /// As [`delete`]; another one of that name has come instead.
 pub fn delete_ended(store: &Store, ended: &Container, end: End) -> Result<()> {
-    let mut container = again(store, ended)?;
+    let container = again(store, ended)?;
     receipts::leave(store, &container, Found::Stopped, Some(end));
-    destroy(&mut container)
+    remove(&container, false)
 }
 
 /// Records how init ended, for a container that stays.
@@ -76,25 +79,23 @@ fn take(store: &Store, id: &str) -> Result<Container> {
     store.load_locked(id)
 }
 
-/// A create that was killed before it recorded anything left no more than a folder.
-fn remove_abandoned(store: &Store, id: &str) -> Result<()> {
-    match store.abandoned(id)? {
-        Some(dir) => fs::remove_dir_all(&dir).map_err(RuntimeError::file("remove", dir)),
-        None => Ok(()),
-    }
-}
-
 /// Removes everything of a container, whose processes are killed if any are left.
 ///
 /// # Errors
 /// The first thing that could not be removed; the record stays then, so that delete can be tried again.
-pub fn destroy(container: &mut Container) -> Result<()> {
+pub fn destroy(container: &Container) -> Result<()> {
     kill::end(container)?;
-    let spec = container.spec();
+    remove(container, true)
+}
+
+/// Removes everything of a container whose init has ended. Where its config is lost, only `force` goes on without its hooks.
+fn remove(container: &Container, force: bool) -> Result<()> {
+    let spec = spec(container, force)?;
     let cgroup = container.cgroup();
-    let own_pids = spec.as_ref().is_ok_and(|spec| has_own_pids(spec));
-    if !own_pids
-        && cgroup.exists()
+    // All that is in a cgroup of its own is the container's.
+    let has_others = spec.map_or(!cgroup.was_preexisting(), |spec| !has_own_pids(spec));
+    if has_others
+        && cgroup.exists()?
         && let Err(error) = cgroup.signal_all(libc::SIGKILL)
     {
         tracing::debug!("{error}");
@@ -103,16 +104,29 @@ pub fn destroy(container: &mut Container) -> Result<()> {
     if let Some(group) = &container.record().rdt {
         group.destroy().map_err(RuntimeError::call("remove the resctrl group"))?;
     }
-    let hooks = spec.ok().and_then(|spec| spec.hooks().as_ref()).and_then(|hooks| hooks.poststop().clone());
-    let state = container.oci_state().at(Status::Stopped, 0);
-    let bundle = container.bundle().to_owned();
-    container.remove_folder()?;
+    folder::remove(container.directory())?;
+    let hooks = spec.and_then(|spec| spec.hooks().as_ref()).and_then(|hooks| hooks.poststop().as_deref());
+    let state = container.oci_state(Status::Stopped).at(Status::Stopped, 0);
     // Each is run, and a failure is only logged, as the spec says.
-    for (index, hook) in hooks.iter().flatten().enumerate() {
-        let run = HookRun { name: "poststop", cwd: Some(&bundle), default_env: None };
+    for (index, hook) in hooks.unwrap_or_default().iter().enumerate() {
+        let run = HookRun { name: "poststop", cwd: Some(container.bundle()), default_env: None };
         if let Err(error) = run_all(std::slice::from_ref(hook), &state, &run) {
             tracing::warn!("error running poststop hook #{index}: {}", error.cause);
         }
     }
     Ok(())
+}
+
+/// The config; none where the container never had a process, or where it is lost and that is no reason to keep the rest.
+fn spec(container: &Container, force: bool) -> Result<Option<&Spec>> {
+    match container.spec() {
+        Ok(spec) => Ok(Some(spec)),
+        Err(error) if saved::is_lost(&error) && container.init().is_none() => Ok(None),
+        // An older rt did not note what it saved.
+        Err(error) if saved::is_lost(&error) && (force || container.record().saved.is_none()) => {
+            tracing::warn!("poststop hooks of container {} are not run: {error}", container.id());
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }

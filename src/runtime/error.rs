@@ -23,6 +23,9 @@ pub enum RuntimeError {
     Exists,
     #[error("container not running")]
     NotRunning,
+    /// Whether a process runs cannot be found out. Nothing is done to it, or to what it needs.
+    #[error("cannot tell whether process {pid} is alive: {cause}")]
+    Unknown { pid: i32, cause: String },
     /// What was asked does not go with the container's status.
     #[error("{0}")]
     Status(String),
@@ -32,6 +35,9 @@ pub enum RuntimeError {
     Invalid(String),
     #[error("JSON specification file {} not found", .0.display())]
     NoConfig(PathBuf),
+    /// A file that create saved for later commands was changed since.
+    #[error("{} is not what create saved", .0.display())]
+    Altered(PathBuf),
     #[error("cannot read {}: {cause}", path.display())]
     Parse { path: PathBuf, cause: String },
     #[error(

@@ -1,7 +1,5 @@
 //! Runs another process in a container: in all of its namespaces, and with what the config saved at create says.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -9,15 +7,14 @@ use nix::unistd::{Pid, geteuid};
 use oci_spec::runtime::{Process, Spec};
 
 use super::cgroups::{Entered, Place, SubCgroups};
-use super::container::{Container, SECCOMP};
+use super::container::Container;
 use super::error::{Result, RuntimeError};
 use super::launch::{Finish, Launched, Service, Settle, TenantJob, launch_tenant};
 use super::process::affinity::{ExecAffinity, current_mask};
 use super::process::descriptors::Passed;
 use super::process::{oom_score_adj, rlimits};
-use super::seccomp::Filter;
 use super::status::Status;
-use super::{pid_file, sockets, validate};
+use super::{pid_file, saved, sockets, validate};
 use crate::sys::process::pidfd_open;
 
 /// What is asked of `exec`.
@@ -36,7 +33,7 @@ pub struct ExecRequest<'a> {
 /// # Errors
 /// [`RuntimeError::Status`].
 pub fn check(container: &Container, ignore_paused: bool) -> Result<()> {
-    let text = match container.status() {
+    let text = match container.status()? {
         Status::Stopped => "cannot exec in a stopped container",
         Status::Paused if !ignore_paused => {
             "cannot exec in a paused container (use --ignore-paused to override)"
@@ -60,11 +57,11 @@ pub fn exec(container: &Container, request: &ExecRequest<'_>) -> Result<Launched
     let init = container.init().ok_or(RuntimeError::NotRunning)?;
     let target = pidfd_open(init.pid).map_err(RuntimeError::call("pidfd_open"))?;
     // The descriptor names one process; if that is not init, init is gone.
-    if !init.is_alive() {
+    if !init.is_alive()? {
         return Err(RuntimeError::Status("cannot exec in a stopped container".to_owned()));
     }
-    let filter = saved_filter(container)?;
-    let state = container.oci_state();
+    let filter = saved::filter(container.directory(), container.record().saved)?;
+    let state = container.oci_state(container.status()?);
     let service = Service {
         spec,
         bundle: container.bundle(),
@@ -168,13 +165,4 @@ fn with_defaults(mut process: Process, spec: &Spec) -> Process {
         process.set_io_priority(*own.io_priority());
     }
     process
-}
-
-fn saved_filter(container: &Container) -> Result<Option<Filter>> {
-    let path = container.directory().join(SECCOMP);
-    match fs::read(&path) {
-        Ok(bytes) => Filter::from_bytes(&bytes).map(Some).map_err(RuntimeError::start),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(RuntimeError::File { doing: "read", path, error }),
-    }
 }

@@ -48,6 +48,7 @@ fn record() -> impl Strategy<Value = Record> {
             no_new_keyring: flags[1],
             baseline: baseline.map(|oom_kills| Baseline { oom_kills, ..Baseline::default() }),
             end,
+            saved: None,
             more: serde_json::Map::new(),
         },
     )

@@ -73,15 +73,24 @@ pub fn report(result: OwnedFd, error: &str) {
 }
 
 /// Whether init waits to be started.
-#[must_use]
-pub fn is_waiting(dir: &Path) -> bool {
+///
+/// # Errors
+/// It cannot be seen.
+pub fn is_waiting(dir: &Path) -> io::Result<bool> {
     is_waiting_at(AT_FDCWD, dir)
 }
 
 /// As [`is_waiting`], of a folder relative to an open one.
-#[must_use]
-pub fn is_waiting_at(folder: impl AsFd, dir: &Path) -> bool {
-    open_start(folder, dir).is_ok()
+///
+/// # Errors
+/// As [`is_waiting`].
+pub fn is_waiting_at(folder: impl AsFd, dir: &Path) -> io::Result<bool> {
+    match open_start(folder, dir) {
+        Ok(_) => Ok(true),
+        // Nobody reads it; started; being made or removed.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENXIO | libc::ENOENT)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Opening the pipe for writing fails where nobody has it open for reading.
@@ -117,9 +126,9 @@ mod tests {
     #[test]
     fn a_gate_is_opened_once_and_tells_its_end() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(!is_waiting(dir.path()));
+        assert!(!is_waiting(dir.path()).unwrap());
         let mut gate = Gate::create(dir.path()).unwrap();
-        assert!(is_waiting(dir.path()));
+        assert!(is_waiting(dir.path()).unwrap());
         let init = std::thread::spawn(move || {
             gate.wait().unwrap();
             report(gate.into_result(), "no such program");
@@ -128,10 +137,10 @@ mod tests {
         init.join().unwrap();
         // Children that other tests fork meanwhile have the pipe open for a moment.
         let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while is_waiting(dir.path()) && std::time::Instant::now() < end {
+        while is_waiting(dir.path()).unwrap() && std::time::Instant::now() < end {
             std::thread::yield_now();
         }
-        assert!(!is_waiting(dir.path()));
+        assert!(!is_waiting(dir.path()).unwrap());
         assert!(open(dir.path()).is_err());
     }
 }

@@ -1,16 +1,16 @@
 //! Signals to a container. Its recorded status is never changed by them.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::cgroups::Cgroup;
 use super::container::Container;
 use super::create::has_own_pids;
 use super::error::{Result, RuntimeError};
 use super::receipts;
-use super::status::Status;
 use crate::sys::clone::pidfd_send_signal;
 use crate::sys::process::pidfd_open;
 
@@ -21,69 +21,69 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// SIGKILL, since nothing else would end them.
 ///
 /// # Errors
-/// It does not run.
+/// It does not run, or nobody can tell.
 pub fn signal(container: &Container, signal: i32) -> Result<()> {
-    if container.status() == Status::Stopped {
+    let cgroup = container.cgroup();
+    let Some(init) = hold(container)? else {
         // A container without pids of its own can outlive its init.
-        if signal == libc::SIGKILL && !has_own_pids(container.spec()?) && container.cgroup().exists() {
-            container.cgroup().signal_all(signal)?;
-            return Ok(());
+        if signal == libc::SIGKILL && !has_own_pids(container.spec()?) && cgroup.exists()? {
+            return Ok(cgroup.signal_all(signal)?);
         }
         return Err(RuntimeError::NotRunning);
-    }
+    };
     receipts::note_signal(container, signal);
     if signal == libc::SIGKILL && !has_own_pids(container.spec()?) {
-        return Ok(container.cgroup().signal_all(signal)?);
+        return Ok(cgroup.signal_all(signal)?);
     }
-    send(container, signal)?;
-    if signal == libc::SIGKILL && container.cgroup().is_frozen().unwrap_or(false) {
-        // A frozen process of cgroup v1 dies when it thaws.
-        container.cgroup().thaw()?;
+    match pidfd_send_signal(&init, signal) {
+        Err(error) if is_gone(&error) => return Err(RuntimeError::NotRunning),
+        sent => sent.map_err(RuntimeError::call("signal init"))?,
+    }
+    if signal == libc::SIGKILL {
+        cgroup.let_die()?;
     }
     Ok(())
 }
 
-fn send(container: &Container, signal: i32) -> Result<()> {
-    let init = container.init().ok_or(RuntimeError::NotRunning)?;
-    let gone = |error: &std::io::Error| error.raw_os_error() == Some(libc::ESRCH);
-    let pidfd = match pidfd_open(init.pid) {
-        Err(Errno::ESRCH) => return Err(RuntimeError::NotRunning),
-        pidfd => pidfd.map_err(RuntimeError::call("pidfd_open"))?,
-    };
-    // The descriptor names one process; if that is not init, init is gone.
-    if !init.is_alive() {
-        return Err(RuntimeError::NotRunning);
+/// Init, by a descriptor that names this one process; `None` if it is gone.
+fn hold(container: &Container) -> Result<Option<OwnedFd>> {
+    let Some(init) = container.init() else { return Ok(None) };
+    match pidfd_open(init.pid) {
+        Err(Errno::ESRCH) => Ok(None),
+        pidfd => {
+            let pidfd = pidfd.map_err(RuntimeError::call("pidfd_open"))?;
+            // If what the descriptor names is not init, init is gone.
+            Ok(init.is_alive()?.then_some(pidfd))
+        }
     }
-    match pidfd_send_signal(&pidfd, signal) {
-        Err(error) if gone(&error) => Err(RuntimeError::NotRunning),
-        sent => sent.map_err(RuntimeError::call("signal init")),
-    }
+}
+
+fn is_gone(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ESRCH)
 }
 
 /// Kills every process of the container and waits for init's end.
 ///
 /// # Errors
-/// It does not end in time.
+/// It does not end in time, or nobody can tell whether it runs.
 pub fn end(container: &Container) -> Result<()> {
-    let cgroup = container.cgroup();
-    let Some(init) = container.init().filter(|init| init.is_alive()) else { return Ok(()) };
-    let pidfd = match pidfd_open(init.pid) {
-        Err(Errno::ESRCH) => return Ok(()),
-        pidfd => pidfd.map_err(RuntimeError::call("pidfd_open"))?,
-    };
-    if !init.is_alive() {
-        return Ok(());
-    }
-    match pidfd_send_signal(&pidfd, libc::SIGKILL) {
-        Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
+    let Some(init) = hold(container)? else { return Ok(()) };
+    end_held(&init, Some(container.cgroup()), container.id())
+}
+
+/// Kills the process that `init` names, of the container with this cgroup, and waits for its end.
+///
+/// # Errors
+/// It cannot be signalled, or does not end in time.
+pub(super) fn end_held(init: &OwnedFd, cgroup: Option<&Cgroup>, id: &str) -> Result<()> {
+    match pidfd_send_signal(init, libc::SIGKILL) {
+        Err(error) if !is_gone(&error) => {
             return Err(RuntimeError::Call { doing: "kill init", error });
         }
         _ => {}
     }
-    if cgroup.is_frozen().unwrap_or(false) {
-        cgroup.thaw()?;
-    }
-    wait_readable(pidfd.as_fd(), PATIENCE, container.id())
+    cgroup.map_or(Ok(()), Cgroup::let_die)?;
+    wait_readable(init.as_fd(), PATIENCE, id)
 }
 
 /// A pidfd is readable when its process has ended.

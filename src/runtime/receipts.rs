@@ -33,8 +33,10 @@ const MAX_BYTES: u64 = 256 << 10;
 const MAX_PROOFS: usize = 256 << 10;
 
 /// The receipt of a container as it is now. `end` is what the caller knows of init's.
-#[must_use]
-pub fn take(container: &Container, found: Found, end: Option<End>) -> Receipt {
+///
+/// # Errors
+/// What was noted of a signal cannot be read: the cause could be a wrong one.
+pub fn take(container: &Container, found: Found, end: Option<End>) -> Result<Receipt> {
     let record = container.record();
     let place = place(container);
     let counted = |place: &Place<'_>| place.memory().inspect_err(|error| tracing::debug!("{error}")).ok();
@@ -45,19 +47,28 @@ pub fn take(container: &Container, found: Found, end: Option<End>) -> Receipt {
         found,
         init_pid: record.init.map(|init| init.pid),
         end: end.or(record.end).or_else(|| record.init.filter(|_| ended)?.end()),
-        signal: read_bounded(&container.directory().join(SIGNAL))
-            .ok()
-            .and_then(|text| serde_json::from_slice::<SentSignal>(&text).ok()),
+        signal: noted_signal(container)?,
         memory,
         victim,
     };
-    Receipt::new(container.id(), container.bundle().to_owned(), container.created(), evidence)
+    Ok(Receipt::new(container.id(), container.bundle().to_owned(), container.created(), evidence))
+}
+
+fn noted_signal(container: &Container) -> Result<Option<SentSignal>> {
+    let path = container.directory().join(SIGNAL);
+    match read_bounded(&path) {
+        Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(RuntimeError::File { doing: "read", path, error }),
+    }
 }
 
 /// As [`take`], for a container that nothing is done to.
-#[must_use]
-pub fn of(container: &Container) -> Receipt {
-    let found = if container.status() == Status::Stopped { Found::Stopped } else { Found::Alive };
+///
+/// # Errors
+/// As [`take`], and where nobody can tell whether it runs.
+pub fn of(container: &Container) -> Result<Receipt> {
+    let found = if container.status()? == Status::Stopped { Found::Stopped } else { Found::Alive };
     take(container, found, None)
 }
 
@@ -92,17 +103,24 @@ pub(super) fn note_signal(container: &Container, signal: i32) {
         return;
     }
     let at = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+    let note = container.directory().join(SIGNAL);
     let noted = serde_json::to_vec(&SentSignal { signal, at })
         .map_err(io::Error::from)
-        .and_then(|text| replace(&container.directory().join(SIGNAL), &text, 0o600));
+        .and_then(|text| replace(&note, &text, 0o600));
     if let Err(error) = noted {
         tracing::debug!("cannot note signal {signal}: {error}");
+    } else if !container.is_recorded() {
+        // It is being deleted: nothing may stay behind.
+        let _ = fs::remove_file(note);
     }
 }
 
 /// Takes the receipt of a container that is about to be deleted, and keeps it. Failures are only logged.
 pub(super) fn leave(store: &Store, container: &Container, found: Found, end: Option<End>) {
-    let receipt = take(container, found, end);
+    let receipt = match take(container, found, end) {
+        Ok(receipt) => receipt,
+        Err(error) => return tracing::warn!("no memory receipt of container {}: {error}", container.id()),
+    };
     let text = match serde_json::to_vec(&receipt) {
         Ok(text) => text,
         Err(error) => return tracing::warn!("cannot write the memory receipt: {error}"),

@@ -7,11 +7,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxResources;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::cgroups::{Before, Cgroup};
 use super::error::{Result, RuntimeError};
 use super::intel_rdt::RdtGroup;
+use super::saved::Saved;
 use super::status::ProcessId;
 use crate::receipt::{Baseline, End};
 use crate::small_file;
@@ -63,6 +65,9 @@ pub struct Record {
     /// How init ended, where rt waited for it.
     #[serde(default)]
     pub end: Option<End>,
+    /// What was saved for later commands; an older rt did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saved: Option<Saved>,
     /// Fields that a later rt added: kept when the file is written again.
     #[serde(flatten)]
     pub more: serde_json::Map<String, serde_json::Value>,
@@ -102,13 +107,22 @@ impl Record {
         })
     }
 
-    /// What can be read of the record whatever its format is, for ending the container; `None` if that is too little.
+    /// What can be read of the record whatever its format is and where it is cut, for ending the container; `None` if that is
+    /// too little.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn read_core(dir: &Path) -> Result<Option<Self>> {
         let Some(text) = text_in(dir)? else { return Ok(None) };
-        Ok(serde_json::from_slice::<Core>(&text).ok().map(Self::from))
+        Ok(serde_json::from_slice::<Core>(&text).ok().or_else(|| Core::salvage(&text)).map(Self::from))
+    }
+
+    /// The init that a record has, however damaged that is.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read_init(dir: &Path) -> Result<Option<ProcessId>> {
+        Ok(text_in(dir)?.and_then(|text| salvage(&text, "init")))
     }
 
     pub(super) fn parse(text: &[u8]) -> std::result::Result<Self, Unreadable> {
@@ -133,6 +147,31 @@ impl Record {
     }
 }
 
+impl Core {
+    /// Of a record that was cut: all that comes before the end of the cgroup.
+    fn salvage(text: &[u8]) -> Option<Self> {
+        Some(Self {
+            format: salvage(text, "format")?,
+            rt_version: salvage(text, "rtVersion")?,
+            id: salvage(text, "id")?,
+            bundle: salvage(text, "bundle")?,
+            init: salvage(text, "init"),
+            cgroup: salvage(text, "cgroup")?,
+        })
+    }
+}
+
+/// The first whole value of this type with this name. Inside of a string the quotes would be escaped.
+fn salvage<T: DeserializeOwned>(text: &[u8], name: &str) -> Option<T> {
+    let key = format!("\"{name}\":");
+    let ends = text.windows(key.len()).enumerate().filter(|(_, window)| *window == key.as_bytes());
+    let mut values = ends.filter_map(|(at, _)| {
+        let rest = text.get(at + key.len()..)?;
+        serde_json::Deserializer::from_slice(rest).into_iter::<T>().next()?.ok()
+    });
+    values.next()
+}
+
 impl From<Core> for Record {
     fn from(core: Core) -> Self {
         Self {
@@ -153,6 +192,7 @@ impl From<Core> for Record {
             no_new_keyring: false,
             baseline: None,
             end: None,
+            saved: None,
             more: serde_json::Map::new(),
         }
     }
@@ -236,6 +276,7 @@ mod tests {
             no_new_keyring: false,
             baseline: None,
             end: None,
+            saved: None,
             more: serde_json::Map::new(),
         }
     }
@@ -292,6 +333,15 @@ mod tests {
         assert!(matches!(Record::read(dir.path()), Err(RuntimeError::NewerFormat { found: 99, .. })));
         let core = Record::read_core(dir.path()).unwrap().unwrap();
         assert_eq!((core.id.as_str(), core.init), ("box", Some(ProcessId { pid: 7, start_time: 9 })));
+        let text = serde_json::to_vec(&record()).unwrap();
+        let cgroup = text.windows(9).position(|window| window == b"\"cgroup\":").unwrap();
+        let cut = |length: usize| fs::write(dir.path().join(FILE), &text[..length]).unwrap();
+        cut(text.len() - 1);
+        let core = Record::read_core(dir.path()).unwrap().unwrap();
+        assert_eq!((core.id.as_str(), core.init), ("box", Some(ProcessId { pid: 7, start_time: 9 })));
+        cut(cgroup + 20);
+        assert!(Record::read_core(dir.path()).unwrap().is_none());
+        assert_eq!(Record::read_init(dir.path()).unwrap(), Some(ProcessId { pid: 7, start_time: 9 }));
         value["cgroup"] = "elsewhere".into();
         fs::write(dir.path().join(FILE), value.to_string()).unwrap();
         assert!(Record::read_core(dir.path()).unwrap().is_none());

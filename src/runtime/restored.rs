@@ -38,7 +38,7 @@ impl Container {
     /// Neither may fail.
     pub fn set_running(&mut self, init: Pid, pid_file: Option<&Path>) -> anyhow::Result<()> {
         let record = self.record_mut();
-        record.init = Some(ProcessId::of(init.as_raw()));
+        record.init = Some(ProcessId::of(init.as_raw())?);
         record.ready = true;
         self.save()?;
         if let Some(path) = pid_file {

@@ -19,7 +19,11 @@ const NAMED_WITHIN: Duration = Duration::from_secs(1);
 /// It is not created (any more), the program does not run, or a hook fails: then it is stopped.
 pub fn start(store: &Store, id: &str) -> Result<()> {
     let container = store.load_locked(id)?;
-    match container.status() {
+    match container.status()? {
+        // Its create was killed, and may not have come to all that it had to do.
+        Status::Created if !container.record().ready => {
+            Err(RuntimeError::Status("cannot start a container whose create did not end".to_owned()))
+        }
         Status::Created => release(&container),
         Status::Stopped => Err(RuntimeError::Status("cannot start a container that has stopped".to_owned())),
         Status::Running => Err(RuntimeError::Status("cannot start an already running container".to_owned())),
@@ -43,7 +47,7 @@ pub fn release(container: &Container) -> Result<()> {
     let Some(hooks) = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_deref()) else {
         return Ok(());
     };
-    let state = container.oci_state().at(Status::Running, container.init_pid());
+    let state = container.oci_state(Status::Running).at(Status::Running, container.init_pid());
     let run = HookRun { name: "poststart", cwd: Some(container.bundle()), default_env: None };
     run_all(hooks, &state, &run).map_err(|error| {
         // The spec: generate an error, stop the container.

@@ -5,20 +5,19 @@
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::ErrorKind;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::FlockArg;
 use nix::unistd::geteuid;
 
 use super::container::Container;
-use super::default_bundle;
 use super::error::{Result, RuntimeError};
-use super::record::{self, Record};
+pub use super::folder::Lock;
+use super::folder::{self, Rest, is_busy, lock};
+use super::record::Record;
 use super::summary::{self, Lens, Summary};
 use crate::cli::{Global, Rootless};
-use crate::sys::process::close_number;
 
 /// Where state is kept if nothing is said.
 const DEFAULT_ROOT: &str = "/run/rt";
@@ -28,22 +27,6 @@ const SECCOMP_CACHE: &str = ".seccomp-cache";
 
 /// Receipts of deleted containers; no container's name either.
 const RECEIPTS: &str = ".receipts";
-
-/// A file that another runtime has in a container's folder, and who that is.
-const OTHERS: [(&str, &str); 3] =
-    [("youki_config.json", "youki"), ("state.json", "runc"), ("status", "crun")];
-
-/// The exclusive right to change a container. Given back when dropped.
-#[derive(Debug)]
-pub struct Lock(Flock<File>);
-
-impl Lock {
-    /// In a forked child: closes the copy of the descriptor, so that the lock ends with the parent. Not to be
-    /// dropped in the child, which would unlock it for both.
-    pub fn close_in_child(&self) {
-        let _ = close_number(self.0.as_raw_fd());
-    }
-}
 
 /// The root of the state folders.
 #[derive(Debug, Clone)]
@@ -121,26 +104,30 @@ impl Store {
         check_id(id)?;
         self.ensure_root()?;
         let dir = self.root.join(id);
-        // What a killed create left before it wrote anything is an empty folder that nobody holds: take it over.
+        // What was cut short left a folder in which nothing is recorded, and that nobody holds: take it over.
         for _ in 0..2 {
             match DirBuilder::new().mode(0o711).create(&dir) {
-                Ok(()) => {
-                    let lock = lock(&dir, FlockArg::LockExclusive)?.ok_or(RuntimeError::Exists)?;
-                    // Before the lock was taken another may have taken this folder for such a rest, and made its own container.
-                    let ours = fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_none());
-                    return if ours { Ok((dir, lock)) } else { Err(RuntimeError::Exists) };
-                }
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    let abandoned = matches!(lock(&dir, FlockArg::LockExclusiveNonblock), Ok(Some(_)))
-                        && fs::remove_dir(&dir).is_ok();
-                    if !abandoned {
-                        return Err(RuntimeError::Exists);
-                    }
-                }
+                Ok(()) => return Self::hold_new(&dir).map(|lock| (dir.clone(), lock)),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => remove_scraps(&dir)?,
                 Err(error) => return Err(RuntimeError::File { doing: "mkdir", path: dir, error }),
             }
         }
         Err(RuntimeError::Exists)
+    }
+
+    /// The lock of a folder that was just made, which is removed where it cannot be had.
+    fn hold_new(dir: &Path) -> Result<Lock> {
+        let held = lock(dir, FlockArg::LockExclusive).and_then(|held| {
+            // Before the lock was taken another may have taken this folder for such a rest, and made its own container.
+            let lock = held.ok_or(RuntimeError::Exists)?;
+            let mut entries = fs::read_dir(dir).map_err(RuntimeError::file("read", dir))?;
+            if entries.next().is_none() { Ok(lock) } else { Err(RuntimeError::Exists) }
+        });
+        if held.as_ref().is_err_and(|error| !matches!(error, RuntimeError::Exists)) {
+            // It goes only if it is empty, whoever made it.
+            let _ = fs::remove_dir(dir);
+        }
+        held
     }
 
     /// The container, for looking at it.
@@ -149,7 +136,7 @@ impl Store {
     /// There is none of that name, or its state cannot be read.
     pub fn load(&self, id: &str) -> Result<Container> {
         let dir = self.folder(id)?;
-        let record = Record::read(&dir)?.ok_or_else(|| absent(&dir))?;
+        let Some(record) = Record::read(&dir)? else { return Err(absent(&dir)) };
         Ok(Container::new(dir, record, None))
     }
 
@@ -160,7 +147,7 @@ impl Store {
     pub fn load_locked(&self, id: &str) -> Result<Container> {
         let dir = self.folder(id)?;
         let held = lock(&dir, FlockArg::LockExclusive)?.ok_or(RuntimeError::NotFound)?;
-        let record = Record::read(&dir)?.ok_or_else(|| absent(&dir))?;
+        let Some(record) = Record::read(&dir)? else { return Err(absent(&dir)) };
         Ok(Container::new(dir, record, Some(held)))
     }
 
@@ -185,31 +172,21 @@ impl Store {
         let dir = self.folder(id)?;
         let held = match lock(&dir, FlockArg::LockExclusiveNonblock) {
             Ok(held) => held.ok_or(RuntimeError::NotFound)?,
-            Err(RuntimeError::File { error, .. }) if error.kind() == ErrorKind::WouldBlock => {
-                return Ok(None);
-            }
+            Err(error) if is_busy(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let record = Record::read(&dir)?.ok_or_else(|| absent(&dir))?;
+        let Some(record) = Record::read(&dir)? else { return Err(absent(&dir)) };
         Ok(Some(Container::new(dir, record, Some(held))))
     }
 
-    /// The folder of a container that has not yet got its record, and is not another runtime's; `None` if there is no
-    /// such folder. The record is the first file of a container, after the bundle of one from nothing, and the last to go.
+    /// The folder of that name, whatever it has, for removing it: waits until no other command changes it. `None` if
+    /// there is none.
     ///
     /// # Errors
-    /// The id is not allowed.
-    pub fn abandoned(&self, id: &str) -> Result<Option<PathBuf>> {
+    /// The id is not allowed, or the folder cannot be opened.
+    pub(super) fn hold(&self, id: &str) -> Result<Option<(PathBuf, Lock)>> {
         let dir = self.folder(id)?;
-        let ours = |entry: &fs::DirEntry| {
-            let name = entry.file_name();
-            name == default_bundle::FOLDER
-                || name.to_string_lossy().starts_with(&format!(".{}.", record::FILE))
-        };
-        match fs::read_dir(&dir) {
-            Ok(entries) => Ok(entries.flatten().all(|entry| ours(&entry)).then_some(dir)),
-            Err(_) => Ok(None),
-        }
+        Ok(lock(&dir, FlockArg::LockExclusive)?.map(|held| (dir, held)))
     }
 
     /// All containers, in the order of their names. Folders without our state file are none of ours.
@@ -220,7 +197,8 @@ impl Store {
         let Some(root) = self.read_root()? else { return Ok(Vec::new()) };
         let folder = File::open(&self.root).map_err(RuntimeError::file("open", &self.root))?;
         let (mut containers, mut lens) = (Vec::new(), Lens::default());
-        for entry in root.flatten() {
+        for entry in root {
+            let entry = entry.map_err(RuntimeError::file("read", &self.root))?;
             match summary::of(&folder, &self.root, &entry.file_name(), &mut lens) {
                 Ok(container) => containers.extend(container),
                 Err(error) => tracing::warn!("{error}"),
@@ -235,10 +213,11 @@ impl Store {
     /// # Errors
     /// The root was given and cannot be read.
     pub fn names(&self) -> Result<Vec<String>> {
-        let name =
-            |entry: fs::DirEntry| entry.file_name().into_string().ok().filter(|id| check_id(id).is_ok());
-        let mut names: Vec<String> =
-            self.read_root()?.into_iter().flatten().flatten().filter_map(name).collect();
+        let mut names = Vec::new();
+        for entry in self.read_root()?.into_iter().flatten() {
+            let name = entry.map_err(RuntimeError::file("read", &self.root))?.file_name();
+            names.extend(name.into_string().ok().filter(|id| check_id(id).is_ok()));
+        }
         names.sort_unstable();
         Ok(names)
     }
@@ -259,40 +238,26 @@ impl Store {
 
 /// Why a folder without our state file is no container of ours.
 fn absent(dir: &Path) -> RuntimeError {
-    match OTHERS.iter().find(|(file, _)| dir.join(file).exists()) {
-        Some((_, runtime)) => RuntimeError::Foreign { path: dir.to_owned(), runtime },
-        None => RuntimeError::NotFound,
+    match Rest::of(dir) {
+        Ok(Some(Rest::Foreign(runtime))) => RuntimeError::Foreign { path: dir.to_owned(), runtime },
+        Ok(_) => RuntimeError::NotFound,
+        Err(error) => error,
     }
 }
 
-/// Takes the lock of a folder; `None` if the folder is gone (a lock on a deleted folder keeps nobody out).
-fn lock(dir: &Path, how: FlockArg) -> Result<Option<Lock>> {
-    let file = match File::open(dir) {
-        Ok(file) => file,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(RuntimeError::File { doing: "open", path: dir.to_owned(), error }),
+/// Removes a folder in which nothing is recorded; anything else is another container.
+fn remove_scraps(dir: &Path) -> Result<()> {
+    let held = match lock(dir, FlockArg::LockExclusiveNonblock) {
+        Ok(held) => held,
+        Err(error) if is_busy(&error) => return Err(RuntimeError::Exists),
+        Err(error) => return Err(error),
     };
-    let mut file = file;
-    let held = loop {
-        match Flock::lock(file, how) {
-            Ok(held) => break held,
-            Err((same, nix::errno::Errno::EINTR)) => file = same,
-            Err((_, errno)) => return Err(RuntimeError::file("lock", dir)(errno)),
-        }
-    };
-    let same = match (held.metadata(), fs::metadata(dir)) {
-        (Ok(held), Ok(now)) => (held.dev(), held.ino()) == (now.dev(), now.ino()),
-        _ => false,
-    };
-    Ok(same.then_some(Lock(held)))
-}
-
-/// Whether another command changes the container right now.
-pub fn is_locked(dir: &Path) -> bool {
-    let busy = |error: &RuntimeError| matches!(error, RuntimeError::File { error, .. } if error.kind() == ErrorKind::WouldBlock);
-    lock(dir, FlockArg::LockSharedNonblock).is_err_and(|error| busy(&error))
+    match Rest::of(dir)? {
+        // It went meanwhile.
+        None => Ok(()),
+        Some(Rest::Scraps) if held.is_some() => folder::remove(dir),
+        Some(_) => Err(RuntimeError::Exists),
+    }
 }
 
 /// runc's rule: word characters, `+`, `-` and `.`, and no name that means another folder.
@@ -344,9 +309,9 @@ mod tests {
         let store = store(root.path());
         let (dir, held) = store.create_folder("box").unwrap();
         assert!(matches!(store.create_folder("box"), Err(RuntimeError::Exists)));
-        assert!(is_locked(&dir));
+        assert!(folder::is_locked(&dir).unwrap());
         drop(held);
-        assert!(!is_locked(&dir));
+        fs::write(dir.join("rt-proofs.jsonl"), "{}").unwrap();
         let (dir, _held) = store.create_folder("box").unwrap();
         fs::write(dir.join("x"), "").unwrap();
         drop(_held);
@@ -373,16 +338,6 @@ mod tests {
             words.starts_with("container does not exist: /") && words.ends_with("other was made by runc"),
             "{words}"
         );
-        assert_eq!(store.abandoned("other").unwrap(), None);
-        // Another runtime's that is being made has files of the same names as ours.
-        let half = root.path().join("half");
-        fs::create_dir(&half).unwrap();
-        fs::write(half.join("config.json"), "{}").unwrap();
-        assert_eq!(store.abandoned("half").unwrap(), None);
-        fs::remove_file(half.join("config.json")).unwrap();
-        fs::create_dir(half.join("bundle")).unwrap();
-        fs::write(half.join(".rt-state.json.77"), "{").unwrap();
-        assert_eq!(store.abandoned("half").unwrap(), Some(half));
     }
 
     #[test]

@@ -12,10 +12,10 @@ use nix::sys::stat::{Mode, fstatat};
 use serde::Deserialize;
 
 use super::cgroups::{Above, Glimpse};
-use super::error::Result;
+use super::error::{Result, RuntimeError};
 use super::record::{self, FORMAT, Record};
 use super::status::{ProcessId, Status};
-use super::{gate, store};
+use super::{folder, gate};
 use crate::small_file;
 
 /// What is shown of a container.
@@ -78,13 +78,18 @@ pub(super) fn of(root: impl AsFd, path: &Path, name: &OsStr, lens: &mut Lens) ->
         // Either there is nothing, or this has the words for what is wrong.
         return Record::read(&path.join(name)).map(|_| None);
     };
+    let failed = |doing, name: &OsStr| {
+        let path = path.join(name);
+        move |error| RuntimeError::File { doing, path, error }
+    };
     let status = Status::of(
         part.init,
         part.ready,
-        || store::is_locked(&path.join(name)),
-        || part.cgroup.is_frozen(freezers).unwrap_or(false),
-        || gate::is_waiting_at(root, Path::new(name)),
-    );
+        || folder::is_locked(&path.join(name)),
+        || Ok(part.cgroup.is_frozen(freezers)?),
+        || gate::is_waiting_at(root, Path::new(name)).map_err(failed("open", name)),
+    )?;
+    let folder = fstatat(root, name, AtFlags::empty()).map_err(|errno| failed("stat", name)(errno.into()))?;
     Ok(Some(Summary {
         id: part.id,
         oci_version: part.oci_version,
@@ -94,6 +99,6 @@ pub(super) fn of(root: impl AsFd, path: &Path, name: &OsStr, lens: &mut Lens) ->
         rootfs: part.rootfs,
         created: part.created,
         annotations: part.annotations,
-        owner: fstatat(root, name, AtFlags::empty()).map_or(0, |folder| folder.st_uid),
+        owner: folder.st_uid,
     }))
 }

@@ -139,7 +139,7 @@ pub fn prove(
 
 fn request(pid: i32, runtime: &Runtime, folder: &Folder, strategy: Strategy, target: u64) -> Request {
     let mut subject = Subject::of_process(Pid::from_raw(pid));
-    subject.record_dirs = vec![folder.path.clone()];
+    subject.record_dirs = vec![folder.path.clone().into()];
     let mut request = Request::new(subject, Asked::Limited(LIMIT_BYTES));
     request.strategy = strategy;
     request.target_bytes = Some(target);

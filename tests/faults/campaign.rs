@@ -50,9 +50,9 @@ pub fn record(wanted: &dyn Fn(&Scenario) -> bool) -> Vec<Recorded> {
 
 fn record_one(scenario: &'static Scenario, world: &mut World) -> Recorded {
     world.prepare(scenario.before);
-    let before = if matches!(scenario.before, Before::Running | Before::Paused) {
-        let nothing = Ended { code: Some(0), stdout: String::new(), stderr: String::new() };
-        world.look(&Scenario { after: After::Runs, code: 0, ..*scenario }, &nothing)
+    let before = if matches!(scenario.before, Before::Created | Before::Running | Before::Paused) {
+        let nothing = Ended { code: None, stdout: String::new(), stderr: String::new() };
+        world.look(&Scenario { after: After::Runs, ..*scenario }, &nothing)
     } else {
         Default::default()
     };

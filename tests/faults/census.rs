@@ -94,9 +94,13 @@ pub fn take(pid: i32, who: &str, holder: Option<i32>, facts: &mut Facts) {
     ] {
         add(name, read(name));
     }
-    for name in ["cmdline", "environ"] {
-        add(name, read(name).replace('\0', "\n"));
-    }
+    add("cmdline", read("cmdline").replace('\0', "\n"));
+    // HOME is what the image's passwd says, where that can be read, as in runc.
+    let environment = read("environ").replace('\0', "\n");
+    add(
+        "environ",
+        environment.lines().filter(|line| !line.starts_with("HOME=")).collect::<Vec<_>>().join("\n"),
+    );
     for name in ["cwd", "root", "exe"] {
         add(name, fs::read_link(proc.join(name)).map(|p| p.display().to_string()).unwrap_or_default());
     }

@@ -69,6 +69,8 @@ fn errnos(name: &str, arguments: &[u64; 6]) -> &'static [Errno] {
         "sendto" | "sendmsg" => &[ENOBUFS, EINTR],
         "recvfrom" | "recvmsg" => &[ENOMEM, EINTR],
         "mmap" | "mremap" | "mprotect" => &[ENOMEM],
+        // An unlock does not wait.
+        "flock" if i32::try_from(arguments[1]) == Ok(libc::LOCK_UN) => &[],
         "wait4" | "waitid" | "poll" | "ppoll" | "epoll_wait" | "epoll_pwait" | "nanosleep"
         | "clock_nanosleep" | "futex" | "flock" | "rt_sigtimedwait" => &[EINTR],
         "getrandom" | "close_range" => &[ENOSYS],

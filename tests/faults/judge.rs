@@ -120,6 +120,9 @@ pub fn judge(scenario: &Scenario, clean: &Clean, seen: &Observed<'_>) -> (Verdic
     if Some(code) == clean.ended.code {
         return same_code(scenario, clean, seen, told);
     }
+    if code == 0 && scenario.code != 0 {
+        return (Verdict::Weaker, "done, where it is to be refused".to_owned());
+    }
     // What ran in the container was killed, and that is what is told.
     if killed && code == 137 && scenario.name == "exec-wait" {
         return (Verdict::Refused, String::new());
@@ -160,6 +163,11 @@ fn same_code(scenario: &Scenario, clean: &Clean, seen: &Observed<'_>, told: bool
             true => (Verdict::Refused, String::new()),
             false => (Verdict::Mute, differences),
         };
+    }
+    // Without CAP_SETPCAP the bounding set stays, which is said; with no_new_privs nobody can use it.
+    let bounding_set_alone = !differences.contains("; ") && differences.contains(" CapBnd: ");
+    if bounding_set_alone && told && seen.hit.call.name == "prctl" {
+        return (Verdict::Refused, String::new());
     }
     // The specification's word for poststop hooks: a warning, and the container is gone all the same.
     if scenario.after == After::Gone && told && differences.starts_with("hooks") {

@@ -63,3 +63,18 @@ impl FromStr for Point {
         Ok(Self { scenario: scenario.to_owned(), call, fault: fault.parse()? })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_is_read_as_it_is_printed() {
+        for text in ["create/0/openat/3/EMFILE", "exec-wait/0.1.0/close/12/kill"] {
+            assert_eq!(text.parse::<Point>().unwrap().to_string(), text);
+        }
+        for text in ["create/0/openat/3", "create/0/openat/x/kill", "create/0/openat/3/EWHAT"] {
+            assert!(text.parse::<Point>().is_err(), "{text}");
+        }
+    }
+}

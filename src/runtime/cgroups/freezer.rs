@@ -3,20 +3,24 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::members::{pids_in, sub_cgroups};
 use super::{Cgroup, CgroupError, Result, Version, knob};
 
 const STATE: &str = "freezer.state";
 /// Whether a cgroup of v1 itself is frozen, whatever those above it are.
 pub(super) const SELF_FREEZING: &str = "freezer.self_freezing";
+/// Whether a cgroup of v1 is frozen by one above it.
+const PARENT_FREEZING: &str = "freezer.parent_freezing";
 /// The same of v2, and the way to freeze it.
 pub(super) const FREEZE: &str = "cgroup.freeze";
-/// How long a v2 cgroup may take to freeze (runc's limit): tasks in uninterruptible sleep hold it up.
+/// How long a cgroup may take to freeze (runc's limit): tasks in uninterruptible sleep hold it up.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Cgroup {
@@ -54,6 +58,31 @@ impl Cgroup {
         is_frozen(self.version, self.path_of("freezer"))
     }
 
+    /// Thaws whatever keeps killed processes from their end: a frozen one dies when it thaws (on v2 at once). To be called when
+    /// they have been killed.
+    pub fn let_die(&self) -> Result<()> {
+        let Some(dir) = self.path_of("freezer") else { return Ok(()) };
+        let thawed = match self.version {
+            Version::V2 => match knob::read_optional_u64(dir, FREEZE)? {
+                None | Some(0) => Ok(()),
+                Some(_) => self.thaw(),
+            },
+            _ => match thaw_tree(dir) {
+                Ok(true) => leave_frozen_ancestor(dir, &self.freezer_mount()),
+                result => result.map(drop),
+            },
+        };
+        match thawed {
+            Err(error) if error.is_gone() => Ok(()),
+            result => result,
+        }
+    }
+
+    fn freezer_mount(&self) -> PathBuf {
+        let hierarchy = self.hierarchies.iter().find(|hierarchy| hierarchy.has("freezer"));
+        hierarchy.map(|hierarchy| hierarchy.mount.clone()).unwrap_or_default()
+    }
+
     fn freezer_dir(&self) -> Result<&Path> {
         self.path_of("freezer").ok_or(CgroupError::NoFreezer)
     }
@@ -70,6 +99,37 @@ pub(super) fn is_frozen(version: Version, dir: Option<&Path>) -> Result<bool> {
         Err(error) if error.is_gone() => Ok(false),
         result => result,
     }
+}
+
+/// Thaws a cgroup of v1 and those in it. Whether it was frozen itself, or by one above it.
+fn thaw_tree(dir: &Path) -> Result<bool> {
+    let frozen = knob::read(dir, STATE)?.trim() != "THAWED";
+    if frozen {
+        knob::write(dir, STATE, "THAWED")?;
+    }
+    for child in sub_cgroups(dir)? {
+        match thaw_tree(&child) {
+            // Removed while we looked.
+            Err(error) if error.is_gone() => {}
+            result => drop(result?),
+        }
+    }
+    Ok(frozen)
+}
+
+/// A cgroup above is frozen, which is somebody else's to thaw. The killed processes go to the root, which never is.
+fn leave_frozen_ancestor(dir: &Path, mount: &Path) -> Result<()> {
+    if knob::read_optional_u64(dir, PARENT_FREEZING)?.unwrap_or(0) == 0 {
+        return Ok(());
+    }
+    for pid in pids_in(dir, true)? {
+        match knob::write(mount, "cgroup.procs", &pid.to_string()) {
+            // It ended.
+            Err(error) if error.errno() == Some(Errno::ESRCH) => {}
+            moved => moved?,
+        }
+    }
+    Ok(())
 }
 
 /// The v1 freezer cannot be relied on while processes keep appearing: it stays at FREEZING and has to be asked
@@ -99,10 +159,12 @@ fn is_frozen_v1(dir: &Path) -> Result<bool> {
     if knob::read_optional_u64(dir, SELF_FREEZING)? == Some(0) {
         return Ok(false);
     }
+    let deadline = Instant::now() + PATIENCE;
     loop {
         let state = knob::read(dir, STATE)?;
         match state.trim() {
             "THAWED" => return Ok(false),
+            "FREEZING" if Instant::now() > deadline => return Err(CgroupError::UnableToFreeze),
             "FREEZING" => sleep(Duration::from_millis(1)),
             "FROZEN" => return Ok(true),
             _ => return Err(CgroupError::parse(&dir.join(STATE), &state)),

@@ -199,7 +199,7 @@ fn v1_limits_are_set_back_in_the_order_that_the_kernel_takes() {
 fn a_refused_limit_leaves_no_directory_behind() {
     let Some(mut lab) = Lab::v1("refused") else { return };
     assert!(lab.create(r#"{"cpu":{"period":100}}"#).is_err());
-    assert!(!lab.cgroup.exists());
+    assert!(!lab.cgroup.exists().unwrap());
     assert!(!lab.dir("memory").exists() && !lab.dir("cpuset").exists());
     // Nothing made at all is fine to delete, too.
     lab.cgroup.delete().unwrap();
@@ -239,7 +239,7 @@ fn frozen_processes_die_by_signal_all_and_the_cgroup_goes() {
         lab.cgroup.thaw().unwrap();
         assert!(!lab.cgroup.is_frozen().unwrap());
         lab.cgroup.delete().unwrap();
-        assert!(!lab.cgroup.exists());
+        assert!(!lab.cgroup.exists().unwrap());
         assert!(lab.cgroup.pids(true).unwrap_err().is_gone());
         assert!(!lab.cgroup.is_frozen().unwrap());
     }

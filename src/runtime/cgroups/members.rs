@@ -20,7 +20,7 @@ impl Cgroup {
     /// SIGKILL goes through `cgroup.kill` where there is one: no new process can slip through. Otherwise the
     /// cgroup is frozen meanwhile (and thawed afterwards, even if it was frozen before, as in runc).
     pub fn signal_all(&self, signal: libc::c_int) -> Result<()> {
-        if !self.exists() {
+        if !self.exists()? {
             return Err(CgroupError::NotExist);
         }
         if signal == libc::SIGKILL && self.kill_by_file()? {
@@ -37,7 +37,8 @@ impl Cgroup {
                 }
             }
         });
-        if let Err(error) = self.thaw() {
+        let thawed = self.thaw().and_then(|()| if signal == libc::SIGKILL { self.let_die() } else { Ok(()) });
+        if let Err(error) = thawed {
             tracing::warn!("{error}");
         }
         result
@@ -52,8 +53,8 @@ impl Cgroup {
             Err(error) => return Err(error),
         }
         // A process frozen by the v1 freezer dies only when it is thawed.
-        if self.version != Version::V2 && self.is_frozen().unwrap_or(true) {
-            self.thaw()?;
+        if self.version != Version::V2 {
+            self.let_die()?;
         }
         Ok(true)
     }
@@ -99,7 +100,7 @@ pub(super) fn sub_cgroups(dir: &Path) -> Result<Vec<std::path::PathBuf>> {
     let mut children = Vec::new();
     for entry in fs::read_dir(dir).map_err(read_error)? {
         let entry = entry.map_err(read_error)?;
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+        if entry.file_type().map_err(read_error)?.is_dir() {
             children.push(entry.path());
         }
     }

@@ -186,8 +186,9 @@ impl Cgroup {
     }
 
     /// Whether the cgroup is there.
-    pub fn exists(&self) -> bool {
-        self.main_dir().is_some_and(Path::exists)
+    pub fn exists(&self) -> Result<bool> {
+        let Some(dir) = self.main_dir() else { return Ok(false) };
+        dir.try_exists().map_err(|error| CgroupError::Read { path: dir.to_owned(), error })
     }
 
     /// What an update by `change` comes to, over what was `asked` for until now: what is not given, what is 0 where runc takes 0

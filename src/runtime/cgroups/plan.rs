@@ -26,6 +26,15 @@ impl Cgroup {
     }
 }
 
+impl Cgroup {
+    /// Whether the last part of its path is the container's id, as engines and rt itself name them; with a prefix at most.
+    pub fn is_named_after(&self, id: &str) -> bool {
+        let name = self.main_dir().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        let stem = name.strip_suffix(".scope").unwrap_or(&name);
+        stem.strip_suffix(id).is_some_and(|prefix| prefix.is_empty() || prefix.ends_with(['-', ':']))
+    }
+}
+
 /// What is asked for.
 struct Wish<'a> {
     path: Option<&'a Path>,
@@ -228,6 +237,18 @@ mod tests {
         let text = b"1 0 0:1 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
         let cgroup = plan(None, Host::parse_legacy(text, &own).unwrap(), &own);
         assert_eq!(cgroup.path_of("memory"), Some(Path::new("/sys/fs/cgroup/memory/inner/box")));
+    }
+
+    #[test]
+    fn a_cgroup_has_the_name_of_its_container_or_not() {
+        let own = Own::parse(OWN);
+        let is_named = |path: &str, id: &str| plan(Some(path), legacy(&own, false), &own).is_named_after(id);
+        for path in ["/box", "/docker/box", "/user.slice/libpod-box.scope", "/k8s/cri-containerd:box"] {
+            assert!(is_named(path, "box"), "{path}");
+        }
+        for path in ["/", "/box/inner", "/toolbox", "/docker", "/box.slice"] {
+            assert!(!is_named(path, "box"), "{path}");
+        }
     }
 
     #[test]

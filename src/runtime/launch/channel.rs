@@ -167,15 +167,24 @@ impl<W: Words> Channel<W> {
     }
 
     /// Parent: the child's next word; `None` when it has ended or executed its program. Its log lines go to the log.
+    ///
+    /// # Errors
+    /// `ConnectionReset` where it ended without having read its last answer: it has not executed anything.
     pub fn next(&self) -> io::Result<Option<W>> {
         let mut buffer = [0; MAX];
+        let mut unread = false;
         loop {
             let length = match receive(&self.0, &mut buffer) {
                 Ok((length, _)) => length,
-                Err(Errno::ECONNRESET) => 0,
+                // Told once, and before what the child had still said.
+                Err(Errno::ECONNRESET) if !unread => {
+                    unread = true;
+                    continue;
+                }
                 Err(errno) => return Err(errno.into()),
             };
             match buffer[..length].split_first() {
+                None if unread => return Err(Errno::ECONNRESET.into()),
                 None => return Ok(None),
                 Some((&log::TAG, line)) => log::pass_on(line),
                 Some((tag, text)) => {
@@ -248,6 +257,21 @@ mod tests {
             [(); 3].map(|()| parent.next().unwrap()),
             [Some(Request::Ready), Some(Request::Ready), None]
         );
+    }
+
+    #[test]
+    fn the_last_words_of_a_child_that_did_not_read_its_answer_arrive_and_its_end_is_no_exec() {
+        for last in [Some(Request::Failed("no".into())), None] {
+            let (parent, child) = arrive([Request::Entered(Entered(0))]);
+            parent.answer(&Answer::Done).unwrap();
+            last.iter().for_each(|words| child.tell(words).unwrap());
+            drop(child);
+            if last.is_some() {
+                assert_eq!(parent.next().unwrap(), last);
+            } else {
+                assert_eq!(parent.next().unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The parent's conversation with the container's process: it is admitted once the kernel says that it is where its limits
 //! are, then served until it waits to be started (init) or executes its program (exec).
 
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -137,8 +138,11 @@ impl<'a> Held<'a> {
         place.verify(self.process.pid).map_err(RuntimeError::start)
     }
 
-    fn next(&self) -> Result<Option<Request>> {
-        self.channel.next().map_err(RuntimeError::call("read from the container's process"))
+    fn next(&mut self) -> Result<Option<Request>> {
+        self.channel.next().map_err(|error| match error.kind() {
+            ErrorKind::ConnectionReset => self.died(),
+            _ => RuntimeError::call("read from the container's process")(error),
+        })
     }
 
     fn serve(&mut self) -> Result<()> {

@@ -156,7 +156,7 @@ pub(super) fn stop(unit: &Unit, cgroup: &Cgroup) -> Result<()> {
     }
     let mut manager = Manager::connect(cgroup.rootless).map_err(failed(unit))?;
     let name = unit.unit_name();
-    let stopped = if cgroup.exists() { manager.stop_unit(&name) } else { Ok(()) };
+    let stopped = if cgroup.exists()? { manager.stop_unit(&name) } else { Ok(()) };
     // A unit whose processes failed would keep its name.
     let _ = manager.reset_failed(&name);
     match stopped {
