@@ -60,7 +60,7 @@ pub fn load_process(path: &Path) -> Result<Process> {
 pub fn parse_resources(text: &[u8], path: &Path) -> Result<LinuxResources> {
     let rules = SpecRules::default();
     let mut resources = read(text, path, &rules)?;
-    rules.finish_resources(&mut resources);
+    rules.finish_resources(&mut resources)?;
     Ok(resources)
 }
 
@@ -170,6 +170,8 @@ mod tests {
         assert_eq!(action.unwrap_err().to_string(), "string  is not a valid action for seccomp");
         let priority = read("{}", r#"{"ioPriority":{"priority":1}}"#).unwrap_err().to_string();
         assert_eq!(priority, "invalid ioPriority.Class: \"\"");
+        let priority = read("{}", r#"{"ioPriority":{"class":"IOPRIO_CLASS_WOW"}}"#).unwrap_err().to_string();
+        assert_eq!(priority, "invalid ioPriority.Class: \"IOPRIO_CLASS_WOW\"");
     }
 
     #[test]
@@ -191,6 +193,25 @@ mod tests {
                 .contains("memory.limit: expected a number")
         );
         assert!(read(r#"{"pids":[5]}"#).unwrap_err().to_string().contains("pids: expected an object"));
+    }
+
+    #[test]
+    fn a_device_rule_is_never_wider_than_it_says() {
+        let rules = |text: &str| {
+            let resources = parse_resources(text.as_bytes(), Path::new("r"));
+            resources.map(|resources| {
+                let rules = resources.devices().iter().flatten();
+                rules.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            })
+        };
+        let both =
+            rules(r#"{"devices":[{"access":"rwm"},{"allow":true,"major":1,"minor":-1,"access":"r"}]}"#);
+        assert_eq!(both.unwrap(), "a *:* rwm, c 1:-1 r, b 1:-1 r");
+        let any = rules(r#"{"devices":[{"allow":true,"type":"a","major":-1,"access":"rwm"}]}"#);
+        assert_eq!(any.unwrap(), "a -1:* rwm");
+        let error = rules(r#"{"devices":[{"type":"c","major":4294967295}]}"#).unwrap_err().to_string();
+        assert_eq!(error, "linux.resources.devices[0]: invalid device number 4294967295");
+        assert!(rules(r#"{"devices":[{"type":"c","minor":-2}]}"#).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::{IOPriorityClass, LinuxDeviceCgroup, LinuxDeviceType, LinuxResources, Spec};
 
 use crate::json::{Field, Reads, Rules};
 use crate::runtime::error::{Result, RuntimeError};
@@ -31,6 +31,7 @@ impl Rules for SpecRules {
         match (at.owner, at.name) {
             ("PosixRlimit" | "LinuxNamespace", "type")
             | ("LinuxPersonality", "domain")
+            | ("LinuxIOPriority", "class")
             | ("LinuxMemoryPolicy", "mode" | "flags")
             | ("Scheduler", "flags")
             | ("LinuxSeccomp", "defaultAction")
@@ -51,6 +52,9 @@ impl Rules for SpecRules {
                 return Err(format!("namespace {text:?} does not exist"));
             }
             "LinuxPersonality" => check(personality::parse(&text))?,
+            "LinuxIOPriority" if text.parse::<IOPriorityClass>().is_err() => {
+                return Err(format!("invalid ioPriority.Class: {text:?}"));
+            }
             "LinuxMemoryPolicy" => check_memory_policy(at.name, &text)?,
             "Scheduler" => return Ok(Some(scheduler_flag(text))),
             "LinuxSeccomp" if text.is_empty() => {
@@ -69,6 +73,7 @@ impl Rules for SpecRules {
         match owner {
             "Process" => &["user", "cwd"],
             "LinuxPids" => &["limit"],
+            // oci-spec would read a class of its own choice.
             "LinuxIOPriority" => &["class"],
             "LinuxSeccomp" => &["defaultAction"],
             "LinuxSyscall" => &["names"],
@@ -78,11 +83,8 @@ impl Rules for SpecRules {
     }
 
     fn zero(&self, at: Field) -> Outcome<()> {
-        match (at.owner, at.name) {
-            ("LinuxPids", "limit") => self.pids_without_limit.set(true),
-            // oci-spec would read a class of its own choice.
-            ("LinuxIOPriority", "class") => return Err("invalid ioPriority.Class: \"\"".to_owned()),
-            _ => {}
+        if at == (Field { owner: "LinuxPids", name: "limit" }) {
+            self.pids_without_limit.set(true);
         }
         Ok(())
     }
@@ -132,7 +134,7 @@ impl SpecRules {
         }
         let Some(linux) = spec.linux_mut() else { return Ok(()) };
         if let Some(resources) = linux.resources_mut() {
-            self.finish_resources(resources);
+            self.finish_resources(resources)?;
         }
         let mut seen = BTreeSet::new();
         for namespace in linux.namespaces_mut().iter_mut().flatten() {
@@ -163,10 +165,47 @@ impl SpecRules {
         warn_unknown(&self.unknown_capabilities.borrow());
     }
 
-    /// The same for resources: `pids` without a limit would be a limit of no process.
-    pub fn finish_resources(&self, resources: &mut LinuxResources) {
+    /// The same for resources.
+    ///
+    /// # Errors
+    /// A device rule that the kernel would take for another one.
+    pub fn finish_resources(&self, resources: &mut LinuxResources) -> Result<()> {
+        // It would be a limit of no process.
         if self.pids_without_limit.get() {
             resources.set_pids(None);
         }
+        let Some(rules) = resources.devices_mut() else { return Ok(()) };
+        for (index, rule) in rules.iter().enumerate() {
+            for number in [rule.major(), rule.minor()].into_iter().flatten() {
+                // -1 is any device; the kernel takes 2³²-1 for any, too.
+                if !(-1..i64::from(u32::MAX)).contains(&number) {
+                    let message = format!("linux.resources.devices[{index}]: invalid device number {number}");
+                    return Err(RuntimeError::Invalid(message));
+                }
+            }
+        }
+        if rules.iter().any(is_of_both_types) {
+            *rules = std::mem::take(rules).into_iter().flat_map(by_type).collect();
+        }
+        Ok(())
     }
+}
+
+/// A rule for devices with a number, whether character or block devices. The kernel of v1 ignores the number where the type is
+/// "a": the rule would be one for all devices.
+fn is_of_both_types(rule: &LinuxDeviceCgroup) -> bool {
+    let given = |number: Option<i64>| number.is_some_and(|number| number != -1);
+    matches!(rule.typ(), None | Some(LinuxDeviceType::A)) && (given(rule.major()) || given(rule.minor()))
+}
+
+fn by_type(rule: LinuxDeviceCgroup) -> Vec<LinuxDeviceCgroup> {
+    if !is_of_both_types(&rule) {
+        return vec![rule];
+    }
+    let of = |kind| {
+        let mut rule = rule.clone();
+        rule.set_typ(Some(kind));
+        rule
+    };
+    vec![of(LinuxDeviceType::C), of(LinuxDeviceType::B)]
 }

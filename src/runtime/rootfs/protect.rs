@@ -82,7 +82,8 @@ struct Masks<'a> {
 impl Masks<'_> {
     fn mask(&mut self, path: &str) -> Result<(), RootfsError> {
         let clean = clean(Path::new(path));
-        if self.done.contains(&clean) {
+        // An empty path names nothing.
+        if path.is_empty() || self.done.contains(&clean) {
             return Ok(());
         }
         self.done.push(clean);
