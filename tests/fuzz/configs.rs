@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::base::{self, HOOKS, MARKS};
 use crate::common::{Bundle, Sandbox};
 use crate::mutate::{self, Change, Mutation};
-use crate::oracle::{self, Seen};
+use crate::oracle;
 use crate::subject::{Fault, Subject, judge, said};
 use crate::table::Table;
 
@@ -109,8 +109,8 @@ impl Field {
             answer.weaker(vec!["a key given twice was taken".to_owned()]);
         }
         let pid = fs::read_to_string(pid_file).ok().and_then(|pid| pid.trim().parse().ok());
-        if let Some(seen) = pid.and_then(Seen::of) {
-            answer.weaker(oracle::missing(mutant, &self.bundle.rootfs(""), &seen));
+        if let Some(pid) = pid {
+            answer.weaker(oracle::missing(mutant, &self.bundle.rootfs(""), pid));
         }
         let before = HOOKS.iter().copied().filter(|stage| *stage != "poststop").collect::<Vec<_>>();
         answer.weaker(oracle::hooks_not_run(mutant, &self.bundle.path, &before));

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
@@ -36,7 +37,7 @@ fn text<'a>(value: &'a Value, path: &str) -> &'a str {
 }
 
 /// The parts of /proc of one process that tell what it may do.
-pub struct Seen {
+struct Seen {
     pid: i64,
     status: String,
     limits: String,
@@ -45,10 +46,10 @@ pub struct Seen {
 
 impl Seen {
     /// None if it has ended.
-    pub fn of(pid: i64) -> Option<Self> {
+    fn of(pid: i64) -> Option<Self> {
         let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
         let seen = Self { pid, status: read("status")?, limits: read("limits")?, mounts: read("mountinfo")? };
-        (!seen.status.contains("State:\tZ")).then_some(seen)
+        (!["State:\tZ", "State:\tX"].iter().any(|state| seen.status.contains(state))).then_some(seen)
     }
 
     fn line(&self, name: &str) -> &str {
@@ -63,8 +64,19 @@ impl Seen {
     }
 }
 
-/// What of `config` is not in force, in words. Nothing, if the process ends meanwhile.
-pub fn missing(config: &Value, rootfs: &Path, seen: &Seen) -> Vec<String> {
+/// What of `config` is not in force for a process, in words. Of one that ends, nothing is known.
+pub fn missing(config: &Value, rootfs: &Path, pid: i64) -> Vec<String> {
+    let look = || Seen::of(pid).map_or_else(Vec::new, |seen| compare(config, rootfs, &seen));
+    if look().is_empty() {
+        return Vec::new();
+    }
+    // It may have been on its way out.
+    std::thread::sleep(Duration::from_millis(100));
+    let found = look();
+    if Seen::of(pid).is_some() { found } else { Vec::new() }
+}
+
+fn compare(config: &Value, rootfs: &Path, seen: &Seen) -> Vec<String> {
     let mut found = Vec::new();
     let mut check = |what: &str, asked: String, is: String| {
         if asked != is {
@@ -79,7 +91,7 @@ pub fn missing(config: &Value, rootfs: &Path, seen: &Seen) -> Vec<String> {
     if get(config, "linux/seccomp").is_some_and(|seccomp| !text(seccomp, "defaultAction").is_empty()) {
         check("seccomp", "2".into(), seen.line("Seccomp").into());
     }
-    if Seen::of(seen.pid).is_some() { found } else { Vec::new() }
+    found
 }
 
 type Check<'a> = &'a mut dyn FnMut(&str, String, String);
