@@ -15,6 +15,7 @@ pub mod journal;
 pub mod lockable;
 pub mod meters;
 pub mod observe;
+mod oom_score;
 pub mod plan;
 pub mod preflight;
 pub mod record;

@@ -15,10 +15,12 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 
-use super::door;
 use super::wire::{Order, Reply, Stage};
+use super::{door, seclude};
 use crate::exit::ExitStatus;
+use crate::proof::oom_score::OomScore;
 use crate::proof::strategy::{Fill, PAGE, Strategy};
+use crate::sys::clone::set_dumpable;
 use crate::sys::memory::SharedPage;
 use crate::sys::worker::close_inherited;
 
@@ -78,10 +80,16 @@ fn set_up(arguments: &Arguments) -> Staged<(Box<dyn Fill>, SharedPage)> {
     let at = |stage| move |error: io::Error| (stage, error);
     let strategy = arguments.strategy;
     let needed = (strategy == Strategy::Mlock).then_some(Capability::CAP_IPC_LOCK);
-    // First of all: written with CAP_SYS_RESOURCE, the score below would be a floor that nothing could lower again.
+    let mut score = OomScore::open().map_err(at(Stage::OomScore))?;
+    // Before the capabilities go: until then the kernel keeps whoever has fewer of them out.
+    set_dumpable(false).map_err(at(Stage::Isolate))?;
+    // The wall behind that one. Where the caller may make none (rootless, a kernel without), it is not there.
+    let _ = seclude::empty_mounts(strategy == Strategy::Fork);
+    // Before the score: written with CAP_SYS_RESOURCE, it would be a floor that nothing could lower again.
     keep_capabilities(needed).map_err(at(Stage::Capabilities))?;
     // From here on the kernel prefers this process to any other of the container.
-    std::fs::write("/proc/self/oom_score_adj", "1000").map_err(at(Stage::OomScore))?;
+    score.set(OomScore::FIRST).map_err(at(Stage::OomScore))?;
+    drop(score);
     isolate(arguments.parent).map_err(at(Stage::Isolate))?;
     let page = SharedPage::map(io::stdout()).map_err(at(Stage::Progress))?;
     // Touched here, so that this process's page tables for it are charged before it joins.

@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -47,6 +48,15 @@ impl From<ExitStatus> for WorkerEnd {
     }
 }
 
+/// A page of shared memory whose size nobody can change: a read behind the end of a file that was cut is a SIGBUS.
+fn progress_page() -> io::Result<File> {
+    let page = File::from(memfd_create("rt-progress", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
+    page.set_len((SharedPage::CELLS * 8) as u64)?;
+    let size = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&page, FcntlArg::F_ADD_SEALS(size))?;
+    Ok(page)
+}
+
 /// A running worker. Dropping it kills and reaps it.
 #[derive(Debug)]
 pub struct Worker {
@@ -68,10 +78,7 @@ impl Worker {
         file: Option<File>,
     ) -> Result<Self, ProofError> {
         let setup = |what| move |source: io::Error| ProofError::Observe { what, source };
-        let progress = memfd_create("rt-progress", MFdFlags::MFD_CLOEXEC)
-            .map(File::from)
-            .map_err(|e| setup("progress page")(e.into()))?;
-        progress.set_len((SharedPage::CELLS * 8) as u64).map_err(setup("progress page"))?;
+        let progress = progress_page().map_err(setup("progress page"))?;
         let page = SharedPage::map(&progress).map_err(setup("progress page"))?;
         // Touched first by this process, so the page is charged here and not to the container.
         page.cells()[TOUCHED_CELL].store(0, Ordering::Release);
@@ -201,5 +208,17 @@ impl Drop for Worker {
             let _ = self.kill();
             let _ = self.child.wait();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_progress_page_keeps_its_size() {
+        let page = progress_page().unwrap();
+        assert!(page.set_len(0).is_err() && page.set_len(1 << 20).is_err());
+        SharedPage::map(&page).unwrap().cells()[TOUCHED_CELL].store(7, Ordering::Release);
     }
 }
