@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
+use crate::cgroup::v1;
 use crate::cli::Global;
 use crate::proof::{Asked, Place, Status, Subject};
 use crate::runtime::{self, Store};
@@ -40,6 +41,7 @@ pub fn of_container(global: &Global, id: &str) -> anyhow::Result<(Subject, Asked
         id: id.to_owned(),
         bundle: Some(container.bundle().to_owned()),
         place: init.map(Place::Process),
+        cgroup: container.cgroup().memory(),
         init,
         status: match status {
             runtime::Status::Stopped => Status::Stopped,
@@ -51,10 +53,11 @@ pub fn of_container(global: &Global, id: &str) -> anyhow::Result<(Subject, Asked
     Ok((subject, asked(container.asked_resources())))
 }
 
-/// The memory limit in a container's resources: the spec's absent, 0 and −1 all mean none.
+/// The memory limit in a container's resources: the spec's absent, 0 and −1 all mean none, as does the number by which
+/// v1 says so.
 pub fn asked(resources: Option<&LinuxResources>) -> Asked {
     let limit = resources.and_then(|resources| *resources.memory()).and_then(|memory| memory.limit());
-    match limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0) {
+    match limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0).and_then(v1::limit) {
         Some(bytes) => Asked::Limited(bytes),
         None => Asked::Unlimited,
     }
@@ -70,6 +73,7 @@ mod tests {
         assert_eq!(of(r#"{"memory":{"limit":67108864}}"#), Asked::Limited(64 << 20));
         assert_eq!(of(r#"{"memory":{"limit":-1}}"#), Asked::Unlimited);
         assert_eq!(of(r#"{"memory":{"limit":0}}"#), Asked::Unlimited);
+        assert_eq!(of(r#"{"memory":{"limit":9223372036854771712}}"#), Asked::Unlimited);
         assert_eq!(of("{}"), Asked::Unlimited);
         assert_eq!(asked(None), Asked::Unlimited);
     }

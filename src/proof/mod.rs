@@ -12,6 +12,7 @@ mod fuzz;
 pub mod history;
 pub mod hostmem;
 pub mod journal;
+mod lock;
 pub mod lockable;
 pub mod meters;
 pub mod observe;
