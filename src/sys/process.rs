@@ -47,24 +47,27 @@ pub fn forget_environment() {
     // SAFETY: the list ends with null and nobody else changes it. The kernel lays the strings of the environment down side by
     // side, and the name of the program right behind them (AT_EXECFN): what is cleared lies between the two, on the stack.
     unsafe {
-        let end = libc::getauxval(libc::AT_EXECFN);
-        let mut start = end;
+        let end = usize::try_from(libc::getauxval(libc::AT_EXECFN)).unwrap_or_default();
+        // One that was set since is on the heap, far below.
+        let is_the_callers =
+            |text: *mut libc::c_char| end.checked_sub(text.addr()).is_some_and(|left| left < MAX_ENVIRONMENT);
+        let mut first = None;
         let mut variable = environ;
         while !variable.is_null() && !(*variable).is_null() {
-            let address = (*variable).addr() as libc::c_ulong;
-            // One that was set since is on the heap, far below.
-            if address < start && end - address < MAX_ENVIRONMENT {
-                start = address;
+            if is_the_callers(*variable) && first.is_none_or(|first| *variable < first) {
+                first = Some(*variable);
             }
             variable = variable.add(1);
         }
-        std::ptr::write_bytes(start as *mut u8, 0, (end - start) as usize);
+        if let Some(first) = first {
+            std::ptr::write_bytes(first, 0, end - first.addr());
+        }
         environ = (&raw mut NONE).cast();
     }
 }
 
 /// The kernel takes no more than three quarters of 8 MiB for arguments and environment (execve(2)).
-const MAX_ENVIRONMENT: libc::c_ulong = 6 << 20;
+const MAX_ENVIRONMENT: usize = 6 << 20;
 
 /// prlimit(2): sets a resource limit of `pid` (0: the caller). `resource` is a RLIMIT_ number.
 pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
