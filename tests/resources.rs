@@ -270,6 +270,41 @@ fn an_update_refuses_what_it_cannot_do_and_takes_what_create_was_given() {
 }
 
 #[test]
+fn odd_values_are_rounded_down_or_refused_at_create_and_update() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle();
+    let odd = json!({
+        "memory": { "limit": 64 * MIB + 4097, "reservation": 8 * MIB + 1 },
+        "cpu": { "quota": 12_345, "period": 54_321, "shares": 3 }, "pids": { "limit": 4_194_303 },
+    });
+    for name in ["memory", "cpu", "pids"] {
+        bundle.set(&format!("/linux/resources/{name}"), odd[name].clone());
+    }
+    let id = sandbox.start(&mut bundle, "odd");
+    let has_them = || {
+        let (memory, cpu) = (sandbox.cgroup(&id, "memory"), sandbox.cgroup(&id, "cpu"));
+        assert_eq!(memory.memory_limit(), (64 * MIB + 4096).to_string());
+        assert_eq!(memory.read("memory.soft_limit_in_bytes", "memory.low"), (8 * MIB).to_string());
+        assert_eq!(cpu.read("cpu.cfs_quota_us", "cpu.max"), if cpu.v2 { "12345 54321" } else { "12345" });
+        assert_eq!(cpu.read("cpu.shares", "cpu.weight"), if cpu.v2 { "2" } else { "3" });
+        assert_eq!(sandbox.cgroup(&id, "pids").read("pids.max", "pids.max"), "4194303");
+    };
+    has_them();
+    let other =
+        json!({ "memory": { "limit": 80 * MIB, "reservation": 4 * MIB }, "cpu": { "quota": 20_000 } });
+    sandbox.rt(["update", "-r", "-", &id]).stdin(other.to_string()).ok();
+    sandbox.rt(["update", "-r", "-", &id]).stdin(odd.to_string()).ok();
+    has_them();
+    for beyond in [json!({ "pids": { "limit": 4_194_305 } }), json!({ "cpu": { "quota": 999 } })] {
+        sandbox.rt(["update", "-r", "-", &id]).stdin(beyond.to_string()).run().fails_with("invalid argument");
+    }
+    has_them();
+}
+
+#[test]
 fn an_update_of_which_one_limit_is_refused_changes_none() {
     if !needs_root() || !needs_rt() {
         return;
