@@ -163,7 +163,7 @@ impl TestCgroup {
     /// A request to prove this cgroup for `init`.
     pub fn request(&self, init: Pid) -> Request {
         let mut subject = Subject::of_process(init);
-        subject.record_dirs = vec![self.records.path().to_owned()];
+        subject.record_dirs = vec![self.records.path().to_owned().into()];
         let mut request = Request::new(subject, Asked::Unknown);
         request.worker_program = PathBuf::from(env!("CARGO_BIN_EXE_rt"));
         request
