@@ -24,7 +24,11 @@ RUNNER      = $(if $(SUDO),env CARGO_TARGET_$(shell echo $(TARGET) | tr 'a-z-' '
 FAULTS      ?= all
 PEER_FAULTS ?= 1000
 
-.PHONY: help deps build verify test test-all test-unit matrix matrix-table lab lab-clean endurance faults bench lint install uninstall deb test-packages test-deploy instructions scale profile order clean
+# Changed configs, and command lines: how many of each, and which.
+FUZZ_COUNT  ?= 1000000
+FUZZ_SEED   ?= 16
+
+.PHONY: help deps build verify test test-all test-unit matrix matrix-table lab lab-clean endurance faults fuzz bench lint install uninstall deb test-packages test-deploy instructions scale profile order clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  %-13s %s\n", $$1, $$2 }'
@@ -72,6 +76,10 @@ faults: deps ## a kill and an error at each system call of every command (FAULTS
 	for peer in $$(PATH=$$PATH:/usr/sbin command -v runc; PATH=$$PATH:/usr/sbin command -v crun); do \
 		$(RUNNER) RT_BIN=$$peer RT_FAULTS=$(PEER_FAULTS) RT_FAULTS_PAGE=$(CURDIR)/docs/reliability.md cargo test --test faults $(CARGO_FLAGS) -- --nocapture || :; \
 	done
+
+fuzz: deps ## every change of a config and of command lines (FUZZ_COUNT, FUZZ_SEED: some), beside runc where it is installed; docs/reliability.md
+	@scripts/deps build test
+	$(RUNNER) RT_FUZZ_COUNT=$(FUZZ_COUNT) RT_FUZZ_SEED=$(FUZZ_SEED) RT_FUZZ_BESIDE=$$(PATH=$$PATH:/usr/sbin command -v runc) cargo test --test fuzz $(CARGO_FLAGS) -- --nocapture --test-threads=1
 
 bench: ## life cycle beside crun and runc of two Debian releases, with marks; prover beside stress-ng; rewrites the tables in docs/performance.md
 	@scripts/deps build bench

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod commands;
 pub mod exit;
 pub mod hook;
+mod json;
 pub mod log;
 pub mod monitor;
 pub mod poll;

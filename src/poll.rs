@@ -2,8 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::time::TimeSpec;
@@ -45,6 +47,22 @@ impl AsFd for SignalGuard {
 impl Drop for SignalGuard {
     fn drop(&mut self) {
         let _ = self.before.thread_set_mask();
+    }
+}
+
+/// Whether `fd` becomes readable, or its other end goes, within so long. A pidfd does when its process has ended.
+pub fn readable_within(fd: impl AsFd, within: Duration) -> io::Result<bool> {
+    let ends = Instant::now() + within;
+    loop {
+        // Rounded up: not a busy loop in the last millisecond.
+        let left = ends.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::EINTR) if Instant::now() < ends => {}
+            Err(Errno::EINTR) => return Ok(false),
+            Err(e) => return Err(e.into()),
+        }
     }
 }
 

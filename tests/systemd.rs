@@ -271,6 +271,41 @@ fn an_update_of_the_limit_alone_keeps_memory_and_swap_together() {
 }
 
 #[test]
+fn an_update_that_is_refused_half_way_is_set_back_in_systemd_too() {
+    if !needs_systemd() || !needs_rt() {
+        return;
+    }
+    if !v2() {
+        return skip("memory on cgroup v2");
+    }
+    let mut scope = Scope::new("half");
+    scope.bundle.set("/linux/resources/memory", json!({ "limit": 64 * MIB }));
+    scope.bundle.set("/linux/resources/cpu", json!({ "quota": 25_000, "period": 100_000 }));
+    scope.start();
+    let said = || {
+        ["MemoryMax", "MemorySwapMax", "TasksMax", "CPUQuotaPerSecUSec", "CPUWeight"]
+            .map(|name| scope.property(name))
+            .into_iter()
+            .chain(["memory.max", "pids.max", "cpu.max", "cpu.weight"].map(|file| {
+                scope.sandbox.cgroup(&scope.id, file.split('.').next().unwrap_or_default()).read("", file)
+            }))
+            .collect::<Vec<_>>()
+    };
+    let before = said();
+    // systemd takes any number of tasks; the kernel has not so many.
+    let change = json!({
+        "memory": { "limit": 48 * MIB, "swap": 64 * MIB }, "cpu": { "quota": 50_000, "shares": 77 },
+        "pids": { "limit": 1_i64 << 40 },
+    });
+    let update = scope.sandbox.rt(["update", "-r", "-", &scope.id]).stdin(change.to_string());
+    update.run().fails_with("pids.max");
+    // What systemd had no word for is a number now, and the same.
+    let unlimited = |value: String| if value == "[not set]" { "100".to_owned() } else { value };
+    let after = said().into_iter().map(unlimited).collect::<Vec<_>>();
+    assert_eq!(after, before.into_iter().map(unlimited).collect::<Vec<_>>());
+}
+
+#[test]
 fn cpusets_are_properties() {
     if !needs_systemd() {
         return;

@@ -12,7 +12,8 @@ pub struct UpdateArgs {
     /// name of the container
     pub container_id: String,
     /// path to the file with the resources to update, as `linux.resources` in config.json, or '-' to read
-    /// from the standard input; all other options are then ignored
+    /// from the standard input; all other options are then ignored. What is as it was is left alone; what an update
+    /// cannot do is an error
     #[arg(short, long, value_name = "FILE")]
     pub resources: Option<PathBuf>,
     /// per cgroup weight, range is from 10 to 1000
@@ -49,7 +50,8 @@ pub struct UpdateArgs {
     /// accepted for older callers and ignored
     #[arg(long, value_name = "SIZE", hide = true, allow_negative_numbers = true, value_parser = memory_bytes)]
     pub kernel_memory_tcp: Option<i64>,
-    /// memory limit (in bytes, or with a unit such as 64M); -1 for none
+    /// memory limit (in bytes, or with a unit such as 64M); -1 for none. The limit of memory and swap together stays,
+    /// and a memory limit above it is refused
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = memory_bytes)]
     pub memory: Option<i64>,
     /// set cgroup SCHED_IDLE or not, 0: default behavior, 1: SCHED_IDLE

@@ -211,6 +211,7 @@ fn subject(global: &Global, state: &State) -> anyhow::Result<(Subject, Asked, Sp
     };
     let own = Store::open(global).and_then(|store| store.load(&state.id)).ok();
     if let Some(container) = own.filter(|container| container.bundle() == state.bundle) {
+        subject.cgroup = container.cgroup().memory();
         subject.record_dirs.insert(0, proof_subject::record_dir(&container)?);
         let spec = container.spec()?.clone();
         return Ok((subject, proof_subject::asked(container.asked_resources()), spec));

@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxResources;
 
+use crate::cgroup::v1;
 use crate::cli::Global;
 use crate::proof::{Asked, Place, RecordDir, Status, Subject};
 use crate::runtime::{self, Container, STATE_FILE, Store};
@@ -40,6 +41,7 @@ pub fn of_container(global: &Global, id: &str) -> anyhow::Result<(Subject, Asked
         id: id.to_owned(),
         bundle: Some(container.bundle().to_owned()),
         place: init.map(Place::Process),
+        cgroup: container.cgroup().memory(),
         init,
         status: match status {
             runtime::Status::Stopped => Status::Stopped,
@@ -58,10 +60,11 @@ pub fn record_dir(container: &Container) -> anyhow::Result<RecordDir> {
     RecordDir::guarded(dir.clone(), STATE_FILE).with_context(failed)
 }
 
-/// The memory limit in a container's resources: the spec's absent, 0 and −1 all mean none.
+/// The memory limit in a container's resources: the spec's absent, 0 and −1 all mean none, as does the number by which
+/// v1 says so.
 pub fn asked(resources: Option<&LinuxResources>) -> Asked {
     let limit = resources.and_then(|resources| *resources.memory()).and_then(|memory| memory.limit());
-    match limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0) {
+    match limit.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0).and_then(v1::limit) {
         Some(bytes) => Asked::Limited(bytes),
         None => Asked::Unlimited,
     }
@@ -77,6 +80,7 @@ mod tests {
         assert_eq!(of(r#"{"memory":{"limit":67108864}}"#), Asked::Limited(64 << 20));
         assert_eq!(of(r#"{"memory":{"limit":-1}}"#), Asked::Unlimited);
         assert_eq!(of(r#"{"memory":{"limit":0}}"#), Asked::Unlimited);
+        assert_eq!(of(r#"{"memory":{"limit":9223372036854771712}}"#), Asked::Unlimited);
         assert_eq!(of("{}"), Asked::Unlimited);
         assert_eq!(asked(None), Asked::Unlimited);
     }

@@ -8,8 +8,7 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxRes
 
 use crate::cli::{Global, UpdateArgs};
 use crate::exit::ExitStatus;
-use crate::runtime::cgroups::parse_resources;
-use crate::runtime::{Status, Store, update};
+use crate::runtime::{Status, Store, bundle, update};
 
 /// Writes the given limits and remembers them; a failure leaves the old ones.
 #[inline(never)]
@@ -32,13 +31,15 @@ pub fn run(global: &Global, args: &UpdateArgs) -> anyhow::Result<ExitStatus> {
 
 fn read_resources(path: &Path) -> anyhow::Result<LinuxResources> {
     let mut text = Vec::new();
+    let mut path = path;
     if path == Path::new("-") {
         std::io::stdin().read_to_end(&mut text).context("cannot read resources from standard input")?;
+        path = Path::new("standard input");
     } else {
         text =
             std::fs::read(path).with_context(|| format!("cannot read resources from {}", path.display()))?;
     }
-    parse_resources(&text).context("cannot parse resources")
+    bundle::parse_resources(&text, path).context("cannot parse resources")
 }
 
 fn from_options(args: &UpdateArgs) -> LinuxResources {

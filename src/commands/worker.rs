@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use super::init;
 use crate::exit::ExitStatus;
-use crate::proof::worker;
+use crate::proof::{scratch, worker};
 use crate::verify::burner;
 
 /// Runs a hidden subcommand; `None` where `args` (with the program's name) ask for none. The parser would cost such a
@@ -13,6 +13,9 @@ pub fn intercept(mut args: impl Iterator<Item = OsString>) -> Option<ExitStatus>
     let subcommand = args.nth(1)?;
     if subcommand == worker::SUBCOMMAND {
         return Some(worker::run(&args.collect::<Vec<_>>()));
+    }
+    if subcommand == scratch::SUBCOMMAND {
+        return Some(scratch::run(&args.collect::<Vec<_>>()));
     }
     if subcommand == burner::SUBCOMMAND {
         return Some(burner::run(&args.collect::<Vec<_>>()));

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::json::{self, JsonError};
+
 /// What is believed of it. Not its status: runc says `created` in poststart.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct State {
@@ -17,7 +19,7 @@ pub struct State {
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     #[error("standard input is no state of a container (a hook gets it from the runtime)")]
-    NoState(#[from] serde_json::Error),
+    NoState(#[from] JsonError),
     #[error("the state on standard input names no process: pid {0}")]
     NoPid(i32),
     #[error("the state on standard input names no absolute bundle: '{}'", .0.display())]
@@ -30,7 +32,7 @@ impl State {
     /// # Errors
     /// It is something else, or lacks what a proof needs.
     pub fn parse(text: &[u8]) -> Result<Self, StateError> {
-        let state: Self = serde_json::from_slice(text)?;
+        let state: Self = json::from_slice(text, &json::Plain)?;
         if state.pid <= 0 {
             return Err(StateError::NoPid(state.pid));
         }
@@ -53,6 +55,7 @@ mod tests {
         assert_eq!((state.id.as_str(), state.pid, state.bundle), ("c", 7, PathBuf::from("/b")));
         let bad = |text: &str| State::parse(text.as_bytes()).unwrap_err().to_string();
         assert!(bad("").contains("no state"));
+        assert!(bad(r#"["c",7,"/b"]"#).contains("no state"));
         assert!(bad(r#"{"id":"c","bundle":"/b"}"#).contains("no state"));
         assert!(bad(r#"{"id":"c","pid":0,"bundle":"/b"}"#).contains("pid 0"));
         assert!(bad(r#"{"id":"c","pid":-1,"bundle":"/b"}"#).contains("pid -1"));

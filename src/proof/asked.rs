@@ -22,7 +22,7 @@ impl NotApplied {
     }
 }
 
-/// Compares the asked limit with the tightest one the kernel has (`effective`). The kernel rounds down to whole
+/// Compares the asked limit with the tightest one that the kernel has at the container's own cgroup (`effective`). The kernel rounds down to whole
 /// pages; a tighter limit than asked for is no finding here.
 pub fn compare(asked: Asked, effective: Option<u64>, page_size: u64) -> Result<(), NotApplied> {
     let Asked::Limited(asked_bytes) = asked else { return Ok(()) };

@@ -11,6 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::Uid;
 
 use super::error::ProofError;
+use super::lock::{self, lock_within};
 use crate::cgroup::MemoryCgroup;
 use crate::systemd::user;
 
@@ -47,8 +48,7 @@ pub fn reserve(dir: &Path, cgroup: &MemoryCgroup, bytes: u64) -> Result<Option<R
     open_dir(dir)?;
     // Held only while the folder is read and the own file is made.
     let whole = dir.join("lock");
-    let _whole = Flock::lock(open_file(&whole)?, FlockArg::LockExclusive)
-        .map_err(|(_, e)| lock_error(&whole, e.into()))?;
+    let _whole = lock_within(open_file(&whole)?, lock::WITHIN).map_err(|e| lock_error(&whole, e))?;
     let path = dir.join(key(cgroup)?);
     let Some(mut file) = lock_alone(&path)? else { return Ok(None) };
     let written = file.set_len(0).and_then(|()| file.write_all(bytes.to_string().as_bytes()));

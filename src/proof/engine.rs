@@ -16,7 +16,7 @@ use super::preflight;
 use super::record::Record;
 use super::refusal::{Reason, Refusal};
 use super::request::Request;
-use super::scratch::Scratch;
+use super::scratch::{Scratch, Search};
 use super::strategy::Strategy;
 use super::verdict::{Decision, Verdict, decide};
 use super::victims;
@@ -85,14 +85,21 @@ pub fn assess(request: &Request) -> Result<Assessment, ProofError> {
 fn assess_beside(request: &Request, reserved_bytes: u64) -> Result<Assessment, ProofError> {
     let facts = Facts::gather(&request.subject)?;
     let live = facts.status != super::request::Status::Stopped;
-    let effective = facts.accounting.as_ref().and_then(Accounting::effective_limit);
+    let effective = facts.accounting.as_ref().and_then(Accounting::container_limit);
     let not_applied =
         live.then(|| asked::compare(request.asked, effective, facts.host.page_size).err()).flatten();
     let mut plan = Plan::make(&facts, request);
     let mut refusals = preflight::refusals(&facts, request, plan.as_ref(), reserved_bytes);
     let mut scratch = None;
     if let Some(plan) = plan.as_mut().filter(|plan| live && plan.strategy == Strategy::File) {
-        match Scratch::find(request.subject.init, request.file_dir.as_deref(), plan.ceiling_bytes) {
+        let search = Search {
+            program: &request.worker_program,
+            init: request.subject.init,
+            wanted: request.file_dir.as_deref(),
+            bytes: plan.ceiling_bytes,
+            time: plan.deadline,
+        };
+        match Scratch::find(&search) {
             Ok(found) => {
                 plan.medium = Some(found.medium);
                 scratch = Some(found);
@@ -136,7 +143,7 @@ pub fn prove(request: &Request, see: &mut dyn FnMut(&Sample)) -> Result<Outcome,
                 Err(e) => {
                     let failed = failure(&e);
                     record.conclude(&failed, began.elapsed());
-                    let _ = journal::append(dirs, &record);
+                    journal::append_failure(dirs, &record);
                     return Err(e);
                 }
             }
@@ -146,6 +153,7 @@ pub fn prove(request: &Request, see: &mut dyn FnMut(&Sample)) -> Result<Outcome,
     drop(held);
     record.conclude(&decision, began.elapsed());
     let record_error = journal::append(dirs, &record).err().or(record_error);
+    record.not_kept = record_error.as_ref().map(ProofError::in_full);
     Ok(Outcome { assessment, decision, record, record_error, decided_within })
 }
 
@@ -194,8 +202,8 @@ fn execute(
     record: &mut Record,
     see: &mut dyn FnMut(&Sample),
 ) -> Result<(Decision, Duration), ProofError> {
-    let file = scratch.map(Scratch::file).transpose()?;
-    let mut worker = Worker::spawn(&request.worker_program, plan.strategy, plan.ceiling_bytes, file)?;
+    let program = &request.worker_program;
+    let mut worker = Worker::spawn(program, plan.strategy, plan.ceiling_bytes, scratch, plan.deadline)?;
     let meters = Meters::open(request, &plan, accounting, vec![worker.pid()])?;
     // From the moment that the worker is in the container's cgroup, a signal ends the proof in order.
     let signals = SignalGuard::new().map_err(|source| ProofError::Observe { what: "signals", source })?;
@@ -206,6 +214,9 @@ fn execute(
     plan.rebase(limiter_before.usage_bytes);
     let mut observer = Observer::start(signals, request.subject.init, &plan)?;
     let (stop, within) = run_sides(&mut plan, &mut worker, &meters, &mut observer, see)?;
+    if matches!(stop, Stop::Deadline | Stop::Throttled) {
+        worker.pull_out();
+    }
     if stop != Stop::WorkerEnded {
         worker.kill().map_err(|source| ProofError::Observe { what: "kill of the worker", source })?;
     }

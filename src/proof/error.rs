@@ -18,8 +18,6 @@ pub enum ProofError {
     Spawn { path: PathBuf, source: io::Error },
     #[error("cannot set up the observation of the worker: {what}")]
     Observe { what: &'static str, source: io::Error },
-    #[error("cannot make a file in '{}'", path.display())]
-    Scratch { path: PathBuf, source: io::Error },
     #[error("the worker could not {stage}")]
     Worker { stage: &'static str, source: io::Error },
     #[error("the worker did not come up within {seconds} s")]
@@ -30,4 +28,13 @@ pub enum ProofError {
     Record { path: PathBuf, source: io::Error },
     #[error("'{}' is not a regular file of one name: not written to", path.display())]
     RecordNotAFile { path: PathBuf },
+}
+
+impl ProofError {
+    /// The message with its causes.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        std::iter::successors(std::error::Error::source(self), |error| error.source())
+            .fold(self.to_string(), |told, cause| format!("{told}: {cause}"))
+    }
 }

@@ -1,6 +1,6 @@
 //! Everything preflight and plan judge by, gathered once from the kernel.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
@@ -32,6 +32,8 @@ pub struct Accounting {
     pub limiter: Option<Limiter>,
     /// The cgroup's own limit, in bytes.
     pub limit_bytes: Option<u64>,
+    /// The container's own cgroup, where it is not [`Self::cgroup`] but above it.
+    pub container: Option<Container>,
     /// The lowest memory.high on the way up.
     pub high_bytes: Option<u64>,
     pub swap_limit_bytes: Option<u64>,
@@ -51,7 +53,21 @@ pub struct Accounting {
     pub cpu_share: Option<f64>,
 }
 
+/// The cgroup that a container was given, when its processes have gone into one below.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    pub cgroup: MemoryCgroup,
+    /// The limit that binds there, in bytes.
+    pub limit_bytes: Option<u64>,
+}
+
 impl Accounting {
+    /// The limit that binds at the container's own cgroup, in bytes: what was asked for is compared with this one. A
+    /// container that can write to its cgroups sets those below as it likes.
+    pub fn container_limit(&self) -> Option<u64> {
+        self.container.as_ref().map_or_else(|| self.effective_limit(), |container| container.limit_bytes)
+    }
+
     /// The limit that binds, in bytes.
     pub fn effective_limit(&self) -> Option<u64> {
         self.limiter.as_ref().map(|l| l.limit_bytes)
@@ -92,7 +108,7 @@ impl Facts {
         let (Some(place), false) = (&subject.place, subject.status == Status::Stopped) else {
             return Ok(stopped(host));
         };
-        let location = match locate_place(place) {
+        let location = match locate_place(place).map(|found| own_of(found, subject)) {
             Ok(location) => location,
             Err(CgroupError::NoProcess { .. }) => return Ok(stopped(host)),
             Err(e) => return Err(e.into()),
@@ -103,7 +119,7 @@ impl Facts {
         };
         let status = if frozen { Status::Paused } else { subject.status };
         let accounting = match MemoryCgroup::at(&location) {
-            Ok(cgroup) => Some(account(location, cgroup, &host, subject.init)?),
+            Ok(cgroup) => Some(account(location, cgroup, &host, subject)?),
             Err(CgroupError::NotAccounted { .. }) => None,
             Err(e) => return Err(e.into()),
         };
@@ -123,11 +139,30 @@ fn locate_place(place: &Place) -> Result<Location, CgroupError> {
     }
 }
 
+/// On v1 a worker need not be where the container's processes have gone: its own cgroup takes it as well.
+fn own_of(found: Location, subject: &Subject) -> Location {
+    let own = subject.cgroup.as_ref().filter(|own| own.version == Version::V1);
+    let Some((own, below)) = own.and_then(|own| Some((own, found.dir.strip_prefix(&own.dir).ok()?))) else {
+        return found;
+    };
+    let path = Path::new(&found.path).ancestors().nth(below.components().count());
+    let path = path.map_or_else(|| found.path.clone(), |path| path.to_string_lossy().into_owned());
+    Location { version: found.version, path, mount: found.mount, dir: own.dir.clone() }
+}
+
+/// The container's own cgroup where `cgroup` is below it.
+fn container_above(cgroup: &MemoryCgroup, subject: &Subject) -> Result<Option<Container>, CgroupError> {
+    let is_own = |at: &MemoryCgroup| subject.cgroup.as_ref().is_some_and(|own| own.dir == at.dir);
+    let Some(own) = cgroup.upwards().skip(1).find(is_own) else { return Ok(None) };
+    let limit_bytes = limiter(&own)?.map(|limiter| limiter.limit_bytes);
+    Ok(Some(Container { cgroup: own, limit_bytes }))
+}
+
 fn account(
     location: Location,
     cgroup: MemoryCgroup,
     host: &Host,
-    init: Option<Pid>,
+    subject: &Subject,
 ) -> Result<Accounting, ProofError> {
     let counters = Meter::open(&cgroup)?.read()?;
     let limiter = limiter(&cgroup)?;
@@ -144,7 +179,8 @@ fn account(
         reclaimable_bytes: cgroup.stat()?.reclaimable(),
         counters,
         above: way.above,
-        cpu_share: cpu_share(&location, init),
+        cpu_share: cpu_share(&location, subject.init),
+        container: container_above(&cgroup, subject)?,
         limiter,
         location,
         cgroup,

@@ -6,10 +6,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::error::ProofError;
+use super::lock::{self, lock_within};
 use super::record::Record;
 use super::record_dir::RecordDir;
 
@@ -39,6 +39,13 @@ pub fn append(dirs: &[RecordDir], record: &impl Serialize) -> Result<(), ProofEr
     match failed {
         Some(e) if !written || !is_read_only(&e) => Err(e),
         _ => Ok(()),
+    }
+}
+
+/// As [`append`], where the proof itself has failed: that is what is told, and this beside it.
+pub(super) fn append_failure(dirs: &[PathBuf], record: &impl Serialize) {
+    if let Err(e) = append(dirs, record) {
+        tracing::warn!("{}", e.in_full());
     }
 }
 
@@ -92,8 +99,7 @@ pub fn newest(text: &str, max: usize) -> &str {
 pub(super) fn append_line(path: &Path, line: &[u8]) -> Result<(), ProofError> {
     let failed = |source| ProofError::Record { path: path.to_owned(), source };
     loop {
-        let mut file =
-            Flock::lock(open(path)?, FlockArg::LockExclusive).map_err(|(_, e)| failed(e.into()))?;
+        let mut file = lock_within(open(path)?, lock::WITHIN).map_err(failed)?;
         // Another process may have cut the file and put a new one in its place while this one waited.
         let metadata = file.metadata().map_err(failed)?;
         match std::fs::symlink_metadata(path) {

@@ -13,6 +13,9 @@ use crate::units::MIB;
 /// The worker goes page by page from this far before the predicted byte.
 const FINE_BYTES: u64 = 2 * MIB;
 
+/// How long a proof may take at most for the small share of a CPU that it gets.
+const SHARED_AT_MOST: Duration = Duration::from_secs(60);
+
 /// How far above the limit a survivor must have come before the limit is called broken.
 pub const BROKEN_MARGIN_BYTES: u64 = 2 * MIB;
 
@@ -238,7 +241,12 @@ impl Plan {
 /// swap, stretched by a CPU limit.
 fn deadline(bytes: u64, swapped: u64, cpu_share: f64) -> Duration {
     let seconds = Duration::from_secs((bytes / (8 * MIB) + swapped / (4 * MIB)).max(10));
-    if cpu_share < 1.0 && cpu_share > 0.0 { seconds.div_f64(cpu_share.max(0.01)) } else { seconds }
+    if cpu_share < 1.0 && cpu_share > 0.0 {
+        // A container may choose its share itself.
+        seconds.div_f64(cpu_share.max(0.01)).min(seconds.max(SHARED_AT_MOST))
+    } else {
+        seconds
+    }
 }
 
 #[cfg(test)]
@@ -308,6 +316,8 @@ mod tests {
     fn the_deadline_grows_with_size_and_shrinking_cpu() {
         assert_eq!(deadline(64 * MIB, 0, 1.0), Duration::from_secs(10));
         assert_eq!(deadline(64 * MIB, 0, 0.25), Duration::from_secs(40));
+        assert_eq!(deadline(64 * MIB, 0, 0.001), Duration::from_secs(60));
+        assert_eq!(deadline(8_000 * MIB, 0, 0.5), Duration::from_secs(1000));
         assert_eq!(deadline(8_000 * MIB, 0, 1.0), Duration::from_secs(1000));
         assert_eq!(deadline(64 * MIB, 0, 0.0), Duration::from_secs(10));
     }

@@ -21,6 +21,7 @@ pub fn refusals(facts: &Facts, request: &Request, plan: Option<&Plan>, reserved_
     found.extend(host(facts, plan, reserved_bytes));
     if let Some(accounting) = &facts.accounting {
         found.extend(limited_above(accounting, request, plan));
+        found.extend(limited_below(accounting, request));
         if plan.reaches_limit() {
             found.extend(at_the_limit(facts, accounting, plan));
         }
@@ -130,6 +131,22 @@ fn limited_above(accounting: &Accounting, request: &Request, plan: &Plan) -> Opt
         Mib(needed)
     );
     Some(Refusal::new(Reason::LimitedAbove, sentence, hint))
+}
+
+/// A cgroup that the container made for itself, and that binds tighter than the limit that was asked for: that one would not
+/// be reached.
+fn limited_below(accounting: &Accounting, request: &Request) -> Option<Refusal> {
+    let (container, limiter) = (accounting.container.as_ref()?, accounting.limiter.as_ref()?);
+    request.asked.bytes()?;
+    let own = container.limit_bytes.filter(|own| limiter.limit_bytes < *own)?;
+    let sentence = format!(
+        "the container limits itself to {} in {}, tighter than its own {}: that would not be reached",
+        Mib(limiter.limit_bytes),
+        limiter.cgroup.name(),
+        Mib(own)
+    );
+    let hint = "lift the limit in the cgroup below, or prove that one by --cgroup";
+    Some(Refusal::new(Reason::LimitedBelow, sentence, hint))
 }
 
 fn mlock_limit(facts: &Facts, plan: &Plan) -> Option<Refusal> {

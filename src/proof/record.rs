@@ -98,6 +98,9 @@ pub struct Record {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub refusals: Vec<Refusal>,
     pub exit_code: Option<u8>,
+    /// Why no file keeps this record; it is shown all the same.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub not_kept: Option<String>,
 }
 
 impl CgroupRecord {
@@ -162,6 +165,7 @@ impl Record {
             hint: None,
             refusals: Vec::new(),
             exit_code: None,
+            not_kept: None,
         }
     }
 

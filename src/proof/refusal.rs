@@ -24,6 +24,8 @@ pub enum Reason {
     OomDisabled,
     /// An ancestor's limit would be hit first: siblings could die.
     LimitedAbove,
+    /// The container has a tighter limit in a cgroup of its own making: the one asked for would not be reached.
+    LimitedBelow,
     /// Memory cannot be locked by this caller.
     MlockLimit,
     /// No folder takes the file of the `file` strategy.
@@ -36,7 +38,7 @@ pub enum Reason {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Stopped,
         Self::Paused,
         Self::Unlimited,
@@ -45,6 +47,7 @@ impl Reason {
         Self::VictimUnsafe,
         Self::OomDisabled,
         Self::LimitedAbove,
+        Self::LimitedBelow,
         Self::MlockLimit,
         Self::NoFolder,
         Self::SharedCgroup,
@@ -62,6 +65,7 @@ impl Reason {
             Self::VictimUnsafe => "victim-unsafe",
             Self::OomDisabled => "oom-disabled",
             Self::LimitedAbove => "limited-above",
+            Self::LimitedBelow => "limited-below",
             Self::MlockLimit => "mlock-limit",
             Self::NoFolder => "no-folder",
             Self::SharedCgroup => "shared-cgroup",

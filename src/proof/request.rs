@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::record_dir::RecordDir;
 use super::strategy::Strategy;
+use crate::cgroup::MemoryCgroup;
 use crate::units::MIB;
 
 /// The state of the container as its runtime knows it. Frozen is read from the kernel.
@@ -36,6 +37,9 @@ pub struct Subject {
     pub bundle: Option<PathBuf>,
     /// `None` where a stopped container has no process any more.
     pub place: Option<Place>,
+    /// The container's own memory cgroup, as its runtime made it: a container may have gone on into one below. `None` where
+    /// nobody knows it, and [`Self::place`] is taken for it.
+    pub cgroup: Option<MemoryCgroup>,
     /// The process that must not die; the container's init.
     pub init: Option<Pid>,
     pub status: Status,
@@ -50,6 +54,7 @@ impl Subject {
             id: format!("pid {pid}"),
             bundle: None,
             place: Some(Place::Process(pid)),
+            cgroup: None,
             init: Some(pid),
             status: Status::Live,
             record_dirs: Vec::new(),
@@ -62,6 +67,7 @@ impl Subject {
             id: dir.display().to_string(),
             bundle: None,
             place: Some(Place::Folder(dir)),
+            cgroup: None,
             init: None,
             status: Status::Live,
             record_dirs: Vec::new(),

@@ -103,6 +103,9 @@ pub fn conclusion(outcome: &Outcome) -> String {
     for refusal in outcome.assessment.refusals.iter().skip(1) {
         let _ = writeln!(text, "  also {}: {}", refusal.reason, refusal.sentence);
     }
+    if let Some(why) = &outcome.record.not_kept {
+        let _ = writeln!(text, "  not recorded: {why}");
+    }
     if let Some(hint) = &decision.hint {
         let _ = writeln!(text, "hint: {hint}");
     }

@@ -76,6 +76,9 @@ pub fn conclusion(record: &StressRecord) -> String {
     for refusal in record.refusals.iter().skip(1) {
         let _ = writeln!(text, "  also {}: {}", refusal.reason, refusal.sentence);
     }
+    if let Some(why) = &record.not_kept {
+        let _ = writeln!(text, "  not recorded: {why}");
+    }
     if let Some(hint) = &record.hint {
         let _ = writeln!(text, "hint: {hint}");
     }

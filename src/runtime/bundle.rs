@@ -1,24 +1,21 @@
-//! Reads config.json and process.json as runc does: Go's JSON is more tolerant than oci-spec's types, and the words of
-//! its errors are known to users. Each deviation is put right on the JSON text, before the types see it.
+//! Reads config.json, process.json and resources as runc does: with Go's JSON ([`crate::json`]), which is more tolerant than
+//! oci-spec's types, and with the words of errors that users know.
 
-use std::collections::BTreeSet;
+mod rules;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use oci_spec::runtime::{Process, Spec};
-use serde_json::{Map, Value, json};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
+use serde::Deserialize;
 
-use super::cgroups::normalise_resources;
 use super::error::{Result, RuntimeError};
-use super::process::capabilities::{NAMES, warn_unknown};
-use super::process::{id_list, memory_policy, personality, rlimits};
+use crate::json::{self, JsonError};
+use rules::SpecRules;
 
 /// The name of a bundle's configuration.
 pub const CONFIG: &str = "config.json";
-
-/// The namespaces of the spec, with the names of oci-spec.
-const NAMESPACES: [&str; 8] = ["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"];
 
 /// Reads `config.json` in the folder `bundle`.
 ///
@@ -38,31 +35,10 @@ pub fn load(bundle: &Path) -> Result<Spec> {
 /// # Errors
 /// As [`load`].
 pub fn parse(text: &[u8], path: &Path) -> Result<Spec> {
-    let bad =
-        |cause: serde_json::Error| RuntimeError::Parse { path: path.to_owned(), cause: cause.to_string() };
-    let mut config: Value = serde_json::from_slice(text).map_err(bad)?;
-    drop_nulls(&mut config);
-    if let Some(process) = config.get_mut("process") {
-        normalise_process(process)?;
-    }
-    if let Some(linux) = config.get_mut("linux") {
-        normalise_linux(linux)?;
-    }
-    let root = config.get("root").and_then(Value::as_object);
-    if !root.is_some_and(|root| root.contains_key("path")) && config.is_object() {
-        config["root"] = match root {
-            Some(root) => {
-                let mut root = root.clone();
-                root.insert("path".to_owned(), json!(""));
-                Value::Object(root)
-            }
-            None => return Err(RuntimeError::Invalid("root must be specified".to_owned())),
-        };
-    }
-    if let Value::Object(config) = &mut config {
-        config.entry("ociVersion").or_insert_with(|| json!(""));
-    }
-    serde_json::from_value(config).map_err(bad)
+    let rules = SpecRules::default();
+    let mut spec = read(text, path, &rules)?;
+    rules.finish(&mut spec)?;
+    Ok(spec)
 }
 
 /// Reads the process of `exec --process`.
@@ -71,127 +47,28 @@ pub fn parse(text: &[u8], path: &Path) -> Result<Spec> {
 /// The file cannot be read or is not what the spec says.
 pub fn load_process(path: &Path) -> Result<Process> {
     let text = fs::read(path).map_err(RuntimeError::file("open", path))?;
-    let bad =
-        |cause: serde_json::Error| RuntimeError::Parse { path: path.to_owned(), cause: cause.to_string() };
-    let mut process: Value = serde_json::from_slice(&text).map_err(bad)?;
-    drop_nulls(&mut process);
-    normalise_process(&mut process)?;
-    serde_json::from_value(process).map_err(bad)
+    let rules = SpecRules::default();
+    let process = read(&text, path, &rules)?;
+    rules.finish_process();
+    Ok(process)
 }
 
-/// Go reads null as "not given" everywhere.
-fn drop_nulls(value: &mut Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
-        Value::Object(fields) => {
-            fields.retain(|_, field| !field.is_null());
-            fields.values_mut().for_each(drop_nulls);
-        }
-        _ => {}
-    }
+/// Reads resources, as `update` takes them; `path` is for messages.
+///
+/// # Errors
+/// The text is not what the spec says of `linux.resources`.
+pub fn parse_resources(text: &[u8], path: &Path) -> Result<LinuxResources> {
+    let rules = SpecRules::default();
+    let mut resources = read(text, path, &rules)?;
+    rules.finish_resources(&mut resources)?;
+    Ok(resources)
 }
 
-fn normalise_process(process: &mut Value) -> Result<()> {
-    let Value::Object(process) = process else { return Ok(()) };
-    process.entry("cwd").or_insert_with(|| json!(""));
-    let user = process.entry("user").or_insert_with(|| json!({}));
-    if let Value::Object(user) = user {
-        user.entry("uid").or_insert_with(|| json!(0));
-        user.entry("gid").or_insert_with(|| json!(0));
-    }
-    known_capabilities(process.get_mut("capabilities"));
-    for limit in process.get("rlimits").and_then(Value::as_array).into_iter().flatten() {
-        rlimits::parse(text(limit, "type")).map_err(RuntimeError::invalid)?;
-    }
-    let flags = process.get_mut("scheduler").and_then(|scheduler| scheduler.get_mut("flags"));
-    for flag in flags.and_then(Value::as_array_mut).into_iter().flatten() {
-        // oci-spec 0.10 derived these names wrongly.
-        match flag.as_str() {
-            Some("SCHED_FLAG_RESET_ON_FORK") => *flag = json!("SCHED_RESET_ON_FORK"),
-            Some("SCHED_FLAG_DL_OVERRUN") => *flag = json!("SCHED_FLAG_D_L_OVERRUN"),
-            _ => {}
-        }
-    }
-    if let Some(Value::Object(affinity)) = process.get_mut("execCPUAffinity") {
-        // oci-spec takes no spaces and no empty list.
-        for (field, name) in [("initial", "Initial"), ("final", "Final")] {
-            let Some(list) = affinity.get(field).and_then(Value::as_str) else { continue };
-            id_list::IdSet::parse(list)
-                .map_err(|reason| RuntimeError::Invalid(format!("bad CPUAffinity.{name}: {reason}")))?;
-            let list: String = list.split_whitespace().collect();
-            if list.is_empty() {
-                affinity.remove(field);
-            } else {
-                affinity.insert(field.to_owned(), json!(list));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
-    value.get(field).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// Capabilities that nobody knows are left out with a warning, as in runc.
-fn known_capabilities(sets: Option<&mut Value>) {
-    let mut unknown = BTreeSet::new();
-    for set in sets.and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
-        if let Some(names) = set.as_array_mut() {
-            names.retain(|name| {
-                let known = name.as_str().is_none_or(|name| NAMES.contains(&name));
-                if !known {
-                    unknown.extend(name.as_str().map(str::to_owned));
-                }
-                known
-            });
-        }
-    }
-    warn_unknown(&unknown);
-}
-
-fn normalise_linux(linux: &mut Value) -> Result<()> {
-    let Value::Object(linux) = linux else { return Ok(()) };
-    if let Some(resources) = linux.get_mut("resources") {
-        normalise_resources(resources);
-    }
-    let mut seen = BTreeSet::new();
-    for namespace in linux.get("namespaces").and_then(Value::as_array).into_iter().flatten() {
-        let kind = text(namespace, "type");
-        if !NAMESPACES.contains(&kind) {
-            return Err(RuntimeError::Invalid(format!("namespace {kind:?} does not exist")));
-        }
-        if !seen.insert(kind.to_owned()) {
-            return Err(RuntimeError::Invalid(format!("malformed spec file: duplicated ns {kind:?}")));
-        }
-    }
-    for namespace in linux.get_mut("namespaces").and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Value::Object(namespace) = namespace
-            && namespace.get("path").and_then(Value::as_str) == Some("")
-        {
-            namespace.remove("path");
-        }
-    }
-    if let Some(domain) = linux.get("personality").map(|personality| text(personality, "domain")) {
-        personality::parse(domain).map_err(RuntimeError::invalid)?;
-    }
-    if let Some(policy) = linux.get("memoryPolicy") {
-        let flags = policy.get("flags").and_then(Value::as_array).into_iter().flatten();
-        memory_policy::MemoryPolicy::parse(
-            text(policy, "mode"),
-            text(policy, "nodes"),
-            flags.filter_map(Value::as_str),
-        )
-        .map_err(RuntimeError::invalid)?;
-    }
-    let filters_nothing = linux.get("seccomp").is_some_and(|seccomp| {
-        text(seccomp, "defaultAction").is_empty()
-            && seccomp.get("syscalls").and_then(Value::as_array).is_none_or(Vec::is_empty)
-    });
-    if filters_nothing {
-        linux.remove("seccomp");
-    }
-    Ok(())
+fn read<'de, T: Deserialize<'de>>(text: &'de [u8], path: &Path, rules: &SpecRules) -> Result<T> {
+    json::from_slice(text, rules).map_err(|error| match error {
+        JsonError::Form(cause) => RuntimeError::Parse { path: path.to_owned(), cause },
+        JsonError::Refused(why) => RuntimeError::Invalid(why),
+    })
 }
 
 #[cfg(test)]
@@ -220,6 +97,121 @@ mod tests {
         let linux = spec.linux().as_ref().unwrap();
         assert!(linux.seccomp().is_none() && linux.resources().as_ref().unwrap().pids().is_none());
         assert!(linux.namespaces().as_ref().unwrap()[0].path().is_none());
+    }
+
+    #[test]
+    fn keys_are_read_in_any_case_and_nulls_are_nothing() {
+        let spec = read(
+            r#"{"SECCOMP":{"DefaultAction":"SCMP_ACT_ERRNO","\u017fyscall\u017f":[{"names":null,"action":"SCMP_ACT_ALLOW",
+                "args":[{"op":"SCMP_CMP_EQ"}]}]},"maskedPaths":[null],"resources":{"Pids":{"LIMIT":9},"memory":null,
+                "devices":[{"allow":true,"type":""}]}}"#,
+            r#"{"CWD":"/","args":["a",null],"USER":{"UID":7}}"#,
+        )
+        .unwrap();
+        let linux = spec.linux().as_ref().unwrap();
+        let resources = linux.resources().as_ref().unwrap();
+        assert_eq!(resources.pids().unwrap().limit(), 9);
+        assert!(resources.devices().as_ref().unwrap()[0].typ().is_none());
+        let seccomp = linux.seccomp().as_ref().unwrap();
+        assert_eq!(seccomp.default_action(), oci_spec::runtime::LinuxSeccompAction::ScmpActErrno);
+        assert!(seccomp.syscalls().as_ref().unwrap()[0].names().is_empty());
+        let process = spec.process().as_ref().unwrap();
+        assert_eq!((process.user().uid(), process.args().as_ref().unwrap()[1].as_str()), (7, ""));
+        assert_eq!(linux.masked_paths().as_deref(), Some([String::new()].as_slice()));
+    }
+
+    #[test]
+    fn a_security_field_of_another_shape_is_refused_by_its_path() {
+        let refused = |linux: &str, process: &str| {
+            let error = read(linux, process).unwrap_err().to_string();
+            error
+                .strip_prefix("cannot read config.json: ")
+                .unwrap()
+                .split(" at line")
+                .next()
+                .unwrap()
+                .to_owned()
+        };
+        for (value, found) in
+            [("\"x\"", "a string"), ("[]", "an array"), ("7", "a number"), ("true", "a boolean")]
+        {
+            for field in ["seccomp", "resources", "intelRdt", "personality", "memoryPolicy"] {
+                let expected = format!("linux.{field}: expected an object, found {found}");
+                assert_eq!(refused(&format!(r#"{{"{field}":{value}}}"#), "{}"), expected);
+            }
+            let expected = format!("linux.resources.pids: expected an object, found {found}");
+            assert_eq!(refused(&format!(r#"{{"resources":{{"pids":{value}}}}}"#), "{}"), expected);
+        }
+        assert_eq!(
+            refused("{}", r#"{"user":[1000,1000]}"#),
+            "process.user: expected an object, found an array"
+        );
+        assert_eq!(
+            refused("{}", r#"{"capabilities":[]}"#),
+            "process.capabilities: expected an object, found an array"
+        );
+        assert_eq!(
+            refused("{}", r#"{"capabilities":{"bounding":[1]}}"#),
+            "process.capabilities.bounding[0]: expected a string, found a number"
+        );
+        assert_eq!(
+            refused(r#"{"namespaces":{}}"#, "{}"),
+            "linux.namespaces: expected an array, found an object"
+        );
+        assert_eq!(
+            refused(r#"{"sysctl":{"a.b":1}}"#, "{}"),
+            r#"linux.sysctl["a.b"]: expected a string, found a number"#
+        );
+        assert_eq!(refused("{}", r#"{"user":{"uid":1,"UID":0}}"#), r#"process.user: "uid" is given twice"#);
+        assert_eq!(refused(r#"{"sysctl":{"a":"","a":""}}"#, "{}"), r#"linux.sysctl: "a" is given twice"#);
+        let hooks = parse(br#"{"root":{"path":"r"},"hooks":[]}"#, Path::new("c")).unwrap_err().to_string();
+        assert!(hooks.contains("hooks: expected an object, found an array"), "{hooks}");
+        let action = read(r#"{"seccomp":{"syscalls":[{"names":["a"],"action":"SCMP_ACT_ALLOW"}]}}"#, "{}");
+        assert_eq!(action.unwrap_err().to_string(), "string  is not a valid action for seccomp");
+        let priority = read("{}", r#"{"ioPriority":{"priority":1}}"#).unwrap_err().to_string();
+        assert_eq!(priority, "invalid ioPriority.Class: \"\"");
+        let priority = read("{}", r#"{"ioPriority":{"class":"IOPRIO_CLASS_WOW"}}"#).unwrap_err().to_string();
+        assert_eq!(priority, "invalid ioPriority.Class: \"IOPRIO_CLASS_WOW\"");
+    }
+
+    #[test]
+    fn resources_of_an_update_are_read_by_the_same_rules() {
+        let read = |text: &str| parse_resources(text.as_bytes(), Path::new("r"));
+        let resources = read(
+            r#"{"CPU":{"Cpus":"1","quota":null},"hugepageLimits":[{"pagesize":"2MB","limit":5}],
+                "pids":{},"devices":null,"unified":{"Memory.min":"1"}}"#,
+        )
+        .unwrap();
+        assert_eq!(resources.cpu().as_ref().unwrap().cpus().as_deref(), Some("1"));
+        assert_eq!(resources.hugepage_limits().as_ref().unwrap()[0].page_size(), "2MB");
+        assert!(resources.pids().is_none());
+        assert!(resources.unified().as_ref().unwrap().contains_key("Memory.min"));
+        assert!(
+            read(r#"{"memory":{"limit":"x"}}"#)
+                .unwrap_err()
+                .to_string()
+                .contains("memory.limit: expected a number")
+        );
+        assert!(read(r#"{"pids":[5]}"#).unwrap_err().to_string().contains("pids: expected an object"));
+    }
+
+    #[test]
+    fn a_device_rule_is_never_wider_than_it_says() {
+        let rules = |text: &str| {
+            let resources = parse_resources(text.as_bytes(), Path::new("r"));
+            resources.map(|resources| {
+                let rules = resources.devices().iter().flatten();
+                rules.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            })
+        };
+        let both =
+            rules(r#"{"devices":[{"access":"rwm"},{"allow":true,"major":1,"minor":-1,"access":"r"}]}"#);
+        assert_eq!(both.unwrap(), "a *:* rwm, c 1:-1 r, b 1:-1 r");
+        let any = rules(r#"{"devices":[{"allow":true,"type":"a","major":-1,"access":"rwm"}]}"#);
+        assert_eq!(any.unwrap(), "a -1:* rwm");
+        let error = rules(r#"{"devices":[{"type":"c","major":4294967295}]}"#).unwrap_err().to_string();
+        assert_eq!(error, "linux.resources.devices[0]: invalid device number 4294967295");
+        assert!(rules(r#"{"devices":[{"type":"c","minor":-2}]}"#).is_err());
     }
 
     #[test]

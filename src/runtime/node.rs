@@ -14,6 +14,7 @@ use super::process::reason::Reason;
 use super::store::in_user_namespace;
 use crate::cli::Global;
 use crate::hook::{OnInconclusive, Policy, Stage, deadline};
+use crate::json;
 
 /// The usual file.
 pub const FILE: &str = "/etc/rt/config.json";
@@ -124,11 +125,21 @@ impl Node {
         let mut text = String::new();
         file.take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
         let parse = |cause| NodeError::Parse { path: path.to_owned(), cause };
-        let node: Self = serde_json::from_str(&text).map_err(|error| parse(error.to_string()))?;
+        let node: Self =
+            json::from_slice(text.as_bytes(), &NodeRules).map_err(|error| parse(error.to_string()))?;
         if node.max_seconds == 0 {
             return Err(parse("max_seconds is 0: no proof is made in no time".to_owned()));
         }
         Ok(node)
+    }
+}
+
+/// What is given is meant: null would be neither what was asked for nor what is usual.
+struct NodeRules;
+
+impl json::Rules for NodeRules {
+    fn zero(&self, at: json::Field) -> Result<(), String> {
+        Err(format!("{} is null", at.name))
     }
 }
 
@@ -189,6 +200,8 @@ mod tests {
         assert!(load("{}", 0o666).unwrap_err().contains("mode 0666"));
         assert!(load("{", 0o644).unwrap_err().contains("not understood"));
         assert!(load(r#"{"prof":"x"}"#, 0o644).unwrap_err().contains("prof"));
+        assert!(load("[null,\"record\"]", 0o644).unwrap_err().contains("expected an object, found an array"));
+        assert!(load(r#"{"sandboxes":null}"#, 0o644).unwrap_err().contains("sandboxes is null"));
         assert!(load(r#"{"proof":"prestart"}"#, 0o644).unwrap_err().contains("STAGE:POLICY"));
         assert!(load(r#"{"proof":"startContainer:record"}"#, 0o644).unwrap_err().contains("startContainer"));
         assert!(load(r#"{"max_seconds":0}"#, 0o644).unwrap_err().contains("max_seconds"));

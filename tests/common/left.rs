@@ -26,7 +26,7 @@ pub fn processes_marked(mark: &str) -> Vec<i32> {
 
 /// Mount points of this namespace at or below `folder`, deepest first.
 pub fn mounts_below(folder: &Path) -> Vec<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
     let mut below: Vec<PathBuf> = mounts
         .lines()
         .filter_map(|line| line.split(' ').nth(4))

@@ -8,6 +8,8 @@ IMAGE=docker.io/library/box:latest
 MANAGERS=(cgroupfs)
 [ ! -d /run/systemd/system ] || MANAGERS+=(systemd)
 MANAGER=cgroupfs
+# The mode of the pid namespace: the pod's (0, shareProcessNamespace), the container's own, the node's, or that of a target in the pod (3).
+PIDS=1 TARGET=
 
 setup_file() {
 	export PYTHON_GRPC=
@@ -62,7 +64,7 @@ parent() { [ "$MANAGER" = systemd ] && echo "${MARK//-/_}.slice" || echo "/$MARK
 
 pod() { # NAME [ANNOTATIONS]: the next PodSandboxConfig, in $POD
 	POD='{"metadata": {"name": "'$1-$MANAGER'", "uid": "'$1'", "namespace": "default"}, "log_directory": "'$W/logs'", "annotations": {'${2-}'},
-		"linux": {"cgroup_parent": "'$(parent)'", "security_context": {"namespace_options": {"network": 2, "pid": 1}}}}'
+		"linux": {"cgroup_parent": "'$(parent)'", "security_context": {"namespace_options": {"network": 2, "pid": '$((PIDS == 3 ? 1 : PIDS))'}}}}'
 }
 
 box() { # NAME RESOURCES ANNOTATIONS COMMAND...: a ContainerConfig
@@ -71,7 +73,7 @@ box() { # NAME RESOURCES ANNOTATIONS COMMAND...: a ContainerConfig
 	arguments=$(printf ', "%s"' "${@//\"/\\\"}")
 	cat <<-J
 		{"metadata": {"name": "$name"}, "image": {"image": "$IMAGE"}, "command": [${arguments#, }], "log_path": "$name.log", "annotations": {$annotations},
-		 "linux": {"resources": {$resources}, "security_context": {"namespace_options": {"network": 2, "pid": 1}}}}
+		 "linux": {"resources": {$resources}, "security_context": {"namespace_options": {"network": 2, "pid": $PIDS${TARGET:+, "target_id": "$TARGET"}}}}}
 	J
 }
 
@@ -119,6 +121,27 @@ SLEEP=(sleep 1000)
 		run_pod limits "$LIMITS" "${SLEEP[@]}"
 		equal "$(kernel "$PID" memory) $(kernel "$PID" cpu)" "$((64 << 20)) 50"
 		contains "$(cat "/proc/$PID/cgroup")" "$(parent)/"
+	done
+}
+
+@test "[limits] they hold in every mode of the pid namespace, for containers that start at once" {
+	for MANAGER in "${MANAGERS[@]}"; do
+		for PIDS in 0 1 2 3; do
+			TARGET=
+			run_pod "pids$PIDS" "$LIMITS" "${SLEEP[@]}"
+			[ "$PIDS" != 3 ] || TARGET=$ID
+			jobs=()
+			for n in 1 2 3 4; do
+				call create "$SANDBOX" "$(box "more$n" "$LIMITS" "" "${SLEEP[@]}")" "$POD" -- start @ -- status @ pid >"$W/started$n" &
+				jobs+=($!)
+			done
+			for job in "${jobs[@]}"; do wait "$job"; done
+			for n in 1 2 3 4; do
+				pid=$(tail -n 1 "$W/started$n")
+				equal "$PIDS $(kernel "$pid" memory) $(kernel "$pid" cpu)" "$PIDS $((64 << 20)) 50"
+			done
+			call clear
+		done
 	done
 }
 

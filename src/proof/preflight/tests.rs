@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 
 use super::*;
 use crate::cgroup::{Counters, Limiter, Location, MemoryCgroup, Version};
-use crate::proof::facts::Above;
+use crate::proof::facts::{Above, Container};
 use crate::proof::hostmem::Host;
 use crate::proof::request::Subject;
 use crate::proof::victims::Candidate;
@@ -54,6 +54,7 @@ fn facts() -> Facts {
             counters: Counters::default(),
             above: Vec::new(),
             cpu_share: None,
+            container: None,
         }),
         candidates: Vec::new(),
         lockable_bytes: u64::MAX,
@@ -198,6 +199,20 @@ fn an_ancestor_that_would_be_full_first_is_refused() {
     assert_eq!(reasons(&room(40 * MIB), &request()), [Reason::LimitedAbove]);
     assert_eq!(reasons(&room(40 * MIB), &asking(32 * MIB)), []);
     assert_eq!(reasons(&room(64 * MIB), &request()), []);
+}
+
+#[test]
+fn a_limit_that_the_container_sets_below_its_own_is_no_proof_of_that() {
+    let gone_into = |limit_bytes, own_bytes| {
+        with(move |_, a| {
+            a.limiter = Some(Limiter { cgroup: cgroup("pod/web/below"), limit_bytes, own: true });
+            a.container = Some(Container { cgroup: cgroup("pod/web"), limit_bytes: own_bytes });
+        })
+    };
+    assert_eq!(reasons(&gone_into(20 * MIB, Some(64 * MIB)), &request()), [Reason::LimitedBelow]);
+    assert_eq!(reasons(&gone_into(64 * MIB, Some(64 * MIB)), &request()), []);
+    let lifted = gone_into(20 * MIB, None);
+    assert_eq!(lifted.accounting.unwrap().container_limit(), None, "which is not what was asked for");
 }
 
 #[test]

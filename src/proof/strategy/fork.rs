@@ -4,7 +4,6 @@
 //! that the one that fills is always the likeliest: its death is then at the exact byte, as with one process. Whoever
 //! of the family dies, the rest follows at once, and the worker ends as its child did.
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 
@@ -15,6 +14,7 @@ use nix::unistd::{Pid, getpid, getppid};
 
 use super::Fill;
 use super::mapped::{Constant, Mapped, PAGE};
+use crate::proof::oom_score::OomScore;
 use crate::sys::clone::{CloneOptions, clone_process};
 use crate::sys::memory::Region;
 
@@ -26,8 +26,8 @@ pub fn share(bytes: u64) -> u64 {
     bytes.div_ceil(CHILDREN).next_multiple_of(PAGE as u64)
 }
 
-/// Of a child that fills, and of one that is full. The difference, a tenth of the limit, is more than any child holds.
-const FILLING: &str = "1000";
+/// oom_score_adj of a child that is full. The difference to one that fills, a tenth of the limit, is more than any child
+/// holds.
 const FULL: &str = "900";
 
 /// An order to a child: up to where, in which steps.
@@ -54,8 +54,9 @@ struct Child {
 impl Family {
     pub fn new(bytes: usize) -> io::Result<Self> {
         // Lowering is forbidden where a privileged writer set a floor; better known now than half way.
-        set_oom_score_adj(FULL)?;
-        set_oom_score_adj(FILLING)?;
+        let mut score = OomScore::open_undumpable()?;
+        score.set(FULL)?;
+        score.set(OomScore::FIRST)?;
         let share = usize::try_from(share(bytes as u64)).map_err(io::Error::other)?;
         Ok(Self { share, children: Vec::new() })
     }
@@ -144,7 +145,7 @@ fn serve(mut socket: UnixStream, parent: Pid, share: usize, progress: &dyn Fn(us
         let mut order = [[0; 8]; 2];
         socket.read_exact(order.as_flattened_mut())?;
         match order.map(u64::from_le_bytes) {
-            REST => set_oom_score_adj(FULL)?,
+            REST => OomScore::open_undumpable()?.set(FULL)?,
             AGAIN => memory.rewrite(done, &|_| {})?,
             [to, step] => {
                 let to = usize::try_from(to).unwrap_or(share).min(share);
@@ -155,8 +156,4 @@ fn serve(mut socket: UnixStream, parent: Pid, share: usize, progress: &dyn Fn(us
         }
         socket.write_all(&[1])?;
     }
-}
-
-fn set_oom_score_adj(value: &str) -> io::Result<()> {
-    fs::write("/proc/self/oom_score_adj", value)
 }

@@ -71,7 +71,7 @@ impl Strategy {
         Ok(match self {
             Self::Sequential => Box::new(Mapped::new(Region::new(bytes)?, Constant)),
             Self::Pattern => Box::new(Mapped::new(Region::new(bytes)?, pattern::Words)),
-            Self::Random => Box::new(Mapped::new(Region::new(bytes)?, random::Noise::seeded()?)),
+            Self::Random => Box::new(Mapped::new(Region::new(bytes)?, random::Noise::seeded())),
             Self::File => Box::new(file::InFile::new(file.ok_or(io::ErrorKind::InvalidInput)?)),
             Self::Shm => Box::new(Mapped::new(Region::shared(bytes)?, Constant)),
             Self::Mlock => {

@@ -1,7 +1,6 @@
 //! The workers of a stress: each fills its share, then writes it again and again; one that died is started again, but
 //! never so fast that a small limit becomes a storm of forks.
 
-use std::fs::File;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -63,13 +62,8 @@ pub struct Quarters<'a> {
     pub unified_dir: Option<PathBuf>,
     pub scratch: Option<&'a Scratch>,
     pub step_bytes: u64,
-}
-
-impl Quarters<'_> {
-    fn file_for(&self, strategy: Strategy) -> Result<Option<File>, ProofError> {
-        let scratch = self.scratch.filter(|_| strategy == Strategy::File);
-        scratch.map(Scratch::file).transpose()
-    }
+    /// What the whole stress may take.
+    pub time: Duration,
 }
 
 impl Member {
@@ -88,8 +82,9 @@ impl Member {
 
     /// Starts a worker: out of the cgroup, then in it. It waits for its work.
     pub fn start(&mut self, quarters: &Quarters<'_>) -> Result<(), ProofError> {
-        let file = quarters.file_for(self.strategy)?;
-        let worker = Worker::spawn(quarters.program, self.strategy, self.share_bytes, file)?;
+        let scratch = quarters.scratch.filter(|_| self.strategy == Strategy::File);
+        let (strategy, bytes) = (self.strategy, self.share_bytes);
+        let worker = Worker::spawn(quarters.program, strategy, bytes, scratch, quarters.time)?;
         worker.enter(&quarters.dir)?;
         self.starts += 1;
         self.worker = Some(worker);
@@ -160,10 +155,14 @@ impl Member {
     }
 
     /// Kills the worker that lives, if one does.
+    pub fn kill(&self) -> Result<(), ProofError> {
+        let killed = self.worker.as_ref().map_or(Ok(()), Worker::kill);
+        killed.map_err(|source| ProofError::Observe { what: "kill of a worker", source })
+    }
+
+    /// As [`Self::kill`], and waits for its end.
     pub fn end(&mut self) -> Result<(), ProofError> {
-        if let Some(worker) = &self.worker {
-            worker.kill().map_err(|source| ProofError::Observe { what: "kill of a worker", source })?;
-        }
+        self.kill()?;
         self.dismiss().map(drop)
     }
 

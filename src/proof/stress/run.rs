@@ -88,7 +88,7 @@ pub fn stress(request: &StressRequest, see: &mut dyn FnMut(&Snapshot)) -> Result
                 Ok(decision) => decision,
                 Err(e) => {
                     record.conclude(&failure(&e), began.elapsed());
-                    let _ = journal::append(dirs, &record);
+                    journal::append_failure(dirs, &record);
                     return Err(e);
                 }
             }
@@ -98,6 +98,7 @@ pub fn stress(request: &StressRequest, see: &mut dyn FnMut(&Snapshot)) -> Result
     drop(held);
     record.conclude(&decision, began.elapsed());
     let record_error = journal::append(dirs, &record).err().or(record_error);
+    record.not_kept = record_error.as_ref().map(ProofError::in_full);
     Ok(Outcome { decision, record, record_error })
 }
 
@@ -183,6 +184,7 @@ impl<'a> Run<'a> {
                 unified_dir: beside_v1(accounting.location.version, base.subject.init),
                 scratch,
                 step_bytes: plan.step_bytes,
+                time: request.time,
             },
             init: base
                 .subject
@@ -210,6 +212,8 @@ impl<'a> Run<'a> {
     ) -> Result<Decision, ProofError> {
         let stop = self.watch(see)?;
         let living = self.members.iter().filter(|member| member.worker_pid().is_some()).count();
+        // All of them at once: one that has not ended in time holds up the others' end no longer.
+        self.members.iter().try_for_each(Member::kill)?;
         for member in &mut self.members {
             member.end()?;
         }

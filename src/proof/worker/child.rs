@@ -2,10 +2,10 @@
 //! the container's cgroup, and each page it touches is charged there.
 
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use caps::{CapSet, Capability, CapsHashSet};
@@ -15,10 +15,13 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 
-use super::door;
 use super::wire::{Order, Reply, Stage};
+use super::{door, seclude};
 use crate::exit::ExitStatus;
+use crate::proof::oom_score::OomScore;
+use crate::proof::scratch::{Medium, open_file};
 use crate::proof::strategy::{Fill, PAGE, Strategy};
+use crate::sys::clone::set_dumpable;
 use crate::sys::memory::SharedPage;
 use crate::sys::worker::close_inherited;
 
@@ -31,20 +34,38 @@ pub(super) const TOUCHED_CELL: usize = 0;
 /// The cell that holds the bytes written again so far, all rounds together.
 pub(super) const REWRITTEN_CELL: usize = 1;
 
-/// What the parent asks for on the command line: strategy, bytes, the parent's pid.
+/// What the parent asks for on the command line: strategy, bytes, the parent's pid, and for a file where it is made.
 struct Arguments {
     strategy: Strategy,
     bytes: usize,
     parent: Pid,
+    file: Option<FileArguments>,
+}
+
+/// The root and the folder in it, and what keeps its files.
+struct FileArguments {
+    root: PathBuf,
+    path: PathBuf,
+    medium: Medium,
 }
 
 impl Arguments {
     fn parse(args: &[OsString]) -> Option<Self> {
-        let [strategy, bytes, parent] = args else { return None };
+        let [strategy, bytes, parent, file @ ..] = args else { return None };
+        let file = match file {
+            [] => None,
+            [root, path, medium] => Some(FileArguments {
+                root: root.into(),
+                path: path.into(),
+                medium: Medium::named(medium.to_str()?)?,
+            }),
+            _ => return None,
+        };
         Some(Self {
             strategy: strategy.to_str()?.parse().ok()?,
             bytes: bytes.to_str()?.parse().ok()?,
             parent: Pid::from_raw(parent.to_str()?.parse().ok()?),
+            file,
         })
     }
 }
@@ -78,15 +99,22 @@ fn set_up(arguments: &Arguments) -> Staged<(Box<dyn Fill>, SharedPage)> {
     let at = |stage| move |error: io::Error| (stage, error);
     let strategy = arguments.strategy;
     let needed = (strategy == Strategy::Mlock).then_some(Capability::CAP_IPC_LOCK);
-    // First of all: written with CAP_SYS_RESOURCE, the score below would be a floor that nothing could lower again.
+    isolate(arguments.parent).map_err(at(Stage::Isolate))?;
+    let mut score = OomScore::open().map_err(at(Stage::OomScore))?;
+    // Before the capabilities go: until then the kernel keeps whoever has fewer of them out.
+    set_dumpable(false).map_err(at(Stage::Isolate))?;
+    let opened = arguments.file.as_ref().map(|file| open_file(&file.root, &file.path, file.medium));
+    let file = opened.transpose().map_err(at(Stage::File))?;
+    // The wall behind that one. Where the caller may make none (rootless, a kernel without), it is not there.
+    let _ = seclude::empty_mounts(strategy == Strategy::Fork);
+    // Before the score: written with CAP_SYS_RESOURCE, it would be a floor that nothing could lower again.
     keep_capabilities(needed).map_err(at(Stage::Capabilities))?;
     // From here on the kernel prefers this process to any other of the container.
-    std::fs::write("/proc/self/oom_score_adj", "1000").map_err(at(Stage::OomScore))?;
-    isolate(arguments.parent).map_err(at(Stage::Isolate))?;
+    score.set(OomScore::FIRST).map_err(at(Stage::OomScore))?;
+    drop(score);
     let page = SharedPage::map(io::stdout()).map_err(at(Stage::Progress))?;
     // Touched here, so that this process's page tables for it are charged before it joins.
     page.cells()[TOUCHED_CELL].store(0, Ordering::Release);
-    let file = (strategy == Strategy::File).then(written_file).transpose().map_err(at(Stage::Prepare))?;
     let fill = strategy.prepare(arguments.bytes, file).map_err(at(Stage::Prepare))?;
     keep_capabilities(None).map_err(at(Stage::Capabilities))?;
     Ok((fill, page))
@@ -120,11 +148,6 @@ fn keep_capabilities(needed: Option<Capability>) -> io::Result<()> {
         caps::set(None, set, &kept).map_err(denied)?;
     }
     Ok(())
-}
-
-/// The file that the `file` strategy writes to: the prover hands it down as stderr.
-fn written_file() -> io::Result<File> {
-    io::stderr().as_fd().try_clone_to_owned().map(File::from)
 }
 
 /// Stays on the CPU it is on, so that one batch of charges is in play; not on the same for all workers of a stress. Done
@@ -249,5 +272,9 @@ mod tests {
         assert!(Arguments::parse(&args(&["sequential", "4096"])).is_none());
         assert!(Arguments::parse(&args(&["sequential", "-1", "1"])).is_none());
         assert!(Arguments::parse(&[]).is_none());
+        let file =
+            Arguments::parse(&args(&["file", "4096", "1", "/proc/7/root", "/tmp", "tmpfs"])).unwrap().file;
+        assert!(file.is_some_and(|file| file.medium == Medium::Tmpfs));
+        assert!(Arguments::parse(&args(&["file", "4096", "1", "/", "/tmp", "tape"])).is_none());
     }
 }

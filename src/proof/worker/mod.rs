@@ -5,6 +5,7 @@
 mod child;
 mod door;
 mod parent;
+mod seclude;
 mod wire;
 
 pub use child::{SUBCOMMAND, run};

@@ -8,8 +8,9 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -18,17 +19,21 @@ use serde::{Deserialize, Serialize};
 use super::child::{REWRITTEN_CELL, SUBCOMMAND, TOUCHED_CELL};
 use super::door;
 use super::wire::{Order, Reply};
-use crate::cgroup::{CgroupError, join};
+use crate::cgroup::{CgroupError, join, locate};
+use crate::poll::readable_within;
 use crate::proof::error::ProofError;
+use crate::proof::scratch::Scratch;
 use crate::proof::strategy::Strategy;
 use crate::sys::memory::SharedPage;
 use crate::sys::worker::{pidfd_open, pidfd_send_signal};
 
-/// How long a worker may take to say that it is ready.
+/// How long a worker may take to say that it is ready; less where the proof has less time.
 const READY_WITHIN: Duration = Duration::from_secs(10);
+const READY_AT_LEAST: Duration = Duration::from_secs(1);
 
-/// How long the children of a worker that has ended may take to be gone: they are killed when it ends.
-const GONE_WITHIN: Duration = Duration::from_secs(10);
+/// How long a worker that was killed may take to be gone, and then its children. The kernel unmaps 12 GiB a second. Longer may
+/// take one that waits for a file of a container, or for a CPU that the container's limit keeps from it.
+const GONE_WITHIN: Duration = Duration::from_secs(5);
 
 /// How a worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +52,15 @@ impl From<ExitStatus> for WorkerEnd {
     }
 }
 
+/// A page of shared memory whose size nobody can change: a read behind the end of a file that was cut is a SIGBUS.
+fn progress_page() -> io::Result<File> {
+    let page = File::from(memfd_create("rt-progress", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
+    page.set_len((SharedPage::CELLS * 8) as u64)?;
+    let size = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+    fcntl(&page, FcntlArg::F_ADD_SEALS(size))?;
+    Ok(page)
+}
+
 /// A running worker. Dropping it kills and reaps it.
 #[derive(Debug)]
 pub struct Worker {
@@ -55,23 +69,24 @@ pub struct Worker {
     pidfd: OwnedFd,
     socket: UnixStream,
     page: SharedPage,
+    /// The worker's mount namespace: without another holder its end would wait for a grace period of RCU to take it down,
+    /// before its death is told.
+    mounts: Option<File>,
     reaped: bool,
 }
 
 impl Worker {
     /// Starts `program __worker …` for up to `bytes` and waits until it is ready, in the caller's own cgroup still.
-    /// `file` is what [`Strategy::File`] writes to; the caller keeps no copy of it.
+    /// `scratch` is where [`Strategy::File`] writes; `time` is what the whole proof may take.
     pub fn spawn(
         program: &Path,
         strategy: Strategy,
         bytes: u64,
-        file: Option<File>,
+        scratch: Option<&Scratch>,
+        time: Duration,
     ) -> Result<Self, ProofError> {
         let setup = |what| move |source: io::Error| ProofError::Observe { what, source };
-        let progress = memfd_create("rt-progress", MFdFlags::MFD_CLOEXEC)
-            .map(File::from)
-            .map_err(|e| setup("progress page")(e.into()))?;
-        progress.set_len((SharedPage::CELLS * 8) as u64).map_err(setup("progress page"))?;
+        let progress = progress_page().map_err(setup("progress page"))?;
         let page = SharedPage::map(&progress).map_err(setup("progress page"))?;
         // Touched first by this process, so the page is charged here and not to the container.
         page.cells()[TOUCHED_CELL].store(0, Ordering::Release);
@@ -80,10 +95,11 @@ impl Worker {
         let mut child = Command::new(program)
             .arg0("rt")
             .args([SUBCOMMAND, strategy.name(), &bytes.to_string(), &std::process::id().to_string()])
+            .args(scratch.into_iter().flat_map(Scratch::arguments))
             .env_clear()
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::from(progress))
-            .stderr(file.map_or_else(Stdio::null, Stdio::from))
+            .stderr(Stdio::null())
             .current_dir("/")
             // Out of the terminal's process group: ^C is for the prover, which then ends the worker in order.
             .process_group(0)
@@ -98,14 +114,15 @@ impl Worker {
                 return Err(setup("process descriptor")(e));
             }
         };
-        let mut worker = Self { child, pid, pidfd, socket, page, reaped: false };
-        worker.await_ready()?;
+        let mut worker = Self { child, pid, pidfd, socket, page, mounts: None, reaped: false };
+        worker.await_ready(time.clamp(READY_AT_LEAST, READY_WITHIN))?;
+        worker.mounts = File::open(format!("/proc/{}/ns/mnt", worker.pid())).ok();
         Ok(worker)
     }
 
-    fn await_ready(&mut self) -> Result<(), ProofError> {
+    fn await_ready(&mut self, within: Duration) -> Result<(), ProofError> {
         let setup = |source| ProofError::Observe { what: "command socket", source };
-        self.socket.set_read_timeout(Some(READY_WITHIN)).map_err(setup)?;
+        self.socket.set_read_timeout(Some(within)).map_err(setup)?;
         let reply = self.reply();
         self.socket.set_read_timeout(None).map_err(setup)?;
         match reply {
@@ -116,7 +133,7 @@ impl Worker {
             }
             Ok(Reply::Done(_)) => Err(setup(io::ErrorKind::InvalidData.into())),
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                Err(ProofError::WorkerSilent { seconds: READY_WITHIN.as_secs() })
+                Err(ProofError::WorkerSilent { seconds: within.as_secs() })
             }
             Err(source) => Err(ProofError::Worker { stage: "start", source }),
         }
@@ -184,13 +201,29 @@ impl Worker {
         }
     }
 
-    /// Waits for the worker's end, and for that of its children: they hold the other end of the socket too, and let
-    /// go of it after their memory.
+    /// Moves the worker back into the caller's own memory cgroup, on v2 out of the container's CPU limit, by which one that
+    /// is killed would have to end. As far as may be.
+    pub fn pull_out(&self) {
+        let own = i32::try_from(std::process::id()).ok().and_then(|pid| locate(pid, "memory").ok());
+        if let Some(own) = own {
+            let _ = self.join(&own.dir);
+        }
+    }
+
+    /// Waits for the end of a worker that was killed or has ended, and for that of its children: they hold the other end of
+    /// the socket too, and let go of it after their memory. Neither is waited for without a bound: the signal is there.
     pub fn reap(&mut self) -> io::Result<WorkerEnd> {
-        let status = self.child.wait()?;
+        let ends = Instant::now() + GONE_WITHIN;
         self.reaped = true;
-        self.socket.set_read_timeout(Some(GONE_WITHIN))?;
-        while self.reply().is_ok() {}
+        if !readable_within(&self.pidfd, GONE_WITHIN)? {
+            let (pid, seconds) = (self.pid, GONE_WITHIN.as_secs());
+            tracing::warn!("worker {pid} was killed and has not ended within {seconds} s");
+            return Ok(WorkerEnd::Signal(Signal::SIGKILL as i32));
+        }
+        let status = self.child.wait()?;
+        while readable_within(&self.socket, ends.saturating_duration_since(Instant::now()))?
+            && self.reply().is_ok()
+        {}
         Ok(status.into())
     }
 }
@@ -198,8 +231,19 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         if !self.reaped {
-            let _ = self.kill();
-            let _ = self.child.wait();
+            let _ = self.kill().and_then(|()| self.reap());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_progress_page_keeps_its_size() {
+        let page = progress_page().unwrap();
+        assert!(page.set_len(0).is_err() && page.set_len(1 << 20).is_err());
+        SharedPage::map(&page).unwrap().cells()[TOUCHED_CELL].store(7, Ordering::Release);
     }
 }

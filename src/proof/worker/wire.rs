@@ -28,10 +28,11 @@ pub enum Stage {
     Prepare = 5,
     Fill = 6,
     Verify = 7,
+    File = 8,
 }
 
 impl Stage {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::OomScore,
         Self::Isolate,
         Self::Capabilities,
@@ -39,6 +40,7 @@ impl Stage {
         Self::Prepare,
         Self::Fill,
         Self::Verify,
+        Self::File,
     ];
 
     /// The stage in words that follow "could not".
@@ -51,6 +53,7 @@ impl Stage {
             Self::Prepare => "prepare its strategy",
             Self::Fill => "use the memory",
             Self::Verify => "read back what it wrote",
+            Self::File => "make its file",
         }
     }
 }

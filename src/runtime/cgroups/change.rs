@@ -96,8 +96,61 @@ mod tests {
     use std::fs;
 
     use super::super::lab::{fixture, hierarchy};
-    use super::super::request::{NAMES, parse_resources};
     use super::*;
+    use crate::runtime::bundle;
+
+    /// The spec's names of fields.
+    const NAMES: [&str; 45] = [
+        "memory",
+        "cpu",
+        "pids",
+        "blockIO",
+        "hugepageLimits",
+        "network",
+        "rdma",
+        "unified",
+        "devices",
+        "limit",
+        "reservation",
+        "swap",
+        "kernel",
+        "kernelTCP",
+        "swappiness",
+        "disableOOMKiller",
+        "useHierarchy",
+        "checkBeforeUpdate",
+        "shares",
+        "quota",
+        "burst",
+        "period",
+        "realtimeRuntime",
+        "realtimePeriod",
+        "cpus",
+        "mems",
+        "idle",
+        "weight",
+        "leafWeight",
+        "weightDevice",
+        "throttleReadBpsDevice",
+        "throttleWriteBpsDevice",
+        "throttleReadIOPSDevice",
+        "throttleWriteIOPSDevice",
+        "major",
+        "minor",
+        "rate",
+        "pageSize",
+        "classID",
+        "priorities",
+        "name",
+        "priority",
+        "allow",
+        "type",
+        "access",
+    ];
+
+    fn parse_resources(text: &[u8]) -> crate::runtime::error::Result<LinuxResources> {
+        bundle::parse_resources(text, std::path::Path::new("resources"))
+    }
 
     /// What becomes of a field of an update.
     enum Fate {

@@ -1,99 +1,10 @@
-//! Resources as callers write them: JSON with runc's tolerance, and a change merged into what was asked before.
+//! A change of resources, merged into what was asked before.
 
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice, LinuxWeightDevice,
 };
-use serde_json::{Map, Value};
 
 use super::limits::memory::given;
-
-/// The spec's names. Go, and so runc, reads them in any case ("pagesize", "CPU"), and callers rely on it.
-pub(super) const NAMES: [&str; 45] = [
-    "memory",
-    "cpu",
-    "pids",
-    "blockIO",
-    "hugepageLimits",
-    "network",
-    "rdma",
-    "unified",
-    "devices",
-    "limit",
-    "reservation",
-    "swap",
-    "kernel",
-    "kernelTCP",
-    "swappiness",
-    "disableOOMKiller",
-    "useHierarchy",
-    "checkBeforeUpdate",
-    "shares",
-    "quota",
-    "burst",
-    "period",
-    "realtimeRuntime",
-    "realtimePeriod",
-    "cpus",
-    "mems",
-    "idle",
-    "weight",
-    "leafWeight",
-    "weightDevice",
-    "throttleReadBpsDevice",
-    "throttleWriteBpsDevice",
-    "throttleReadIOPSDevice",
-    "throttleWriteIOPSDevice",
-    "major",
-    "minor",
-    "rate",
-    "pageSize",
-    "classID",
-    "priorities",
-    "name",
-    "priority",
-    "allow",
-    "type",
-    "access",
-];
-
-/// Reads resources from JSON text (the `linux.resources` object).
-pub fn parse_resources(text: &[u8]) -> serde_json::Result<LinuxResources> {
-    let mut value: Value = serde_json::from_slice(text)?;
-    normalise_resources(&mut value);
-    serde_json::from_value(value)
-}
-
-/// Puts a `linux.resources` object into the form that oci-spec reads as runc would: names in the spec's case,
-/// no nulls, and no `pids` without a limit (which would read as a limit of 0, that is of one process).
-pub fn normalise_resources(resources: &mut Value) {
-    rename(resources);
-    if let Value::Object(fields) = resources
-        && fields.get("pids").is_some_and(|pids| pids.get("limit").is_none())
-    {
-        fields.remove("pids");
-    }
-}
-
-fn rename(value: &mut Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(rename),
-        Value::Object(fields) => {
-            let mut renamed = Map::with_capacity(fields.len());
-            for (name, mut field) in std::mem::take(fields).into_iter().filter(|(_, field)| !field.is_null())
-            {
-                let known = NAMES.iter().find(|known| known.eq_ignore_ascii_case(&name));
-                let name = known.map_or(name, |known| (*known).to_owned());
-                // The keys of these are file and device names.
-                if name != "unified" && name != "rdma" {
-                    rename(&mut field);
-                }
-                renamed.insert(name, field);
-            }
-            *fields = renamed;
-        }
-        _ => {}
-    }
-}
 
 /// Merges an update into the resources asked for so far: what is not given (or 0 where that means it) stays.
 pub fn merge_resources(asked: &mut LinuxResources, change: &LinuxResources) {
@@ -260,18 +171,8 @@ fn merge_weights(
 mod tests {
     use super::*;
 
-    #[test]
-    fn names_are_read_in_any_case_and_nulls_are_nothing() {
-        let resources = parse_resources(
-            br#"{"CPU":{"Cpus":"1","quota":null},"hugepageLimits":[{"pagesize":"2MB","limit":5}],
-                 "pids":{},"devices":null,"unified":{"Memory.min":"1"}}"#,
-        )
-        .unwrap();
-        assert_eq!(resources.cpu().as_ref().unwrap().cpus().as_deref(), Some("1"));
-        assert_eq!(resources.hugepage_limits().as_ref().unwrap()[0].page_size(), "2MB");
-        assert!(resources.pids().is_none());
-        assert!(resources.unified().as_ref().unwrap().contains_key("Memory.min"));
-        assert!(parse_resources(b"{\"memory\":{\"limit\":\"x\"}}").is_err());
+    fn parse_resources(text: &[u8]) -> serde_json::Result<LinuxResources> {
+        serde_json::from_slice(text)
     }
 
     #[test]

@@ -59,15 +59,17 @@ pub(super) fn is_bind(mount: &Mount) -> bool {
     mount.typ().as_deref() == Some("bind") || options.any(|option| option == "bind" || option == "rbind")
 }
 
-/// The files that are masked in the container whose root is seen at `root`.
+/// The files that are masked in the container whose root is seen at `root`. A link in it is followed there, not to
+/// what has its target's name on the host.
 pub(super) fn masked_files(subject: &Subject<'_>, root: &Path) -> Vec<External> {
     let linux = subject.spec.linux().as_ref();
     let paths = linux.and_then(|linux| linux.masked_paths().as_ref()).into_iter().flatten();
-    let file = |path: &&String| {
-        let there = root.join(path.trim_start_matches('/'));
-        there.metadata().is_ok_and(|data| !data.is_dir())
+    let places = paths.map(|path| place_in(root, Path::new(path)));
+    let is_file = |place: &PathBuf| {
+        let there = root.join(place.strip_prefix("/").unwrap_or(place));
+        there.symlink_metadata().is_ok_and(|data| !data.is_dir() && !data.is_symlink())
     };
-    paths.filter(file).map(|path| External { place: path.into(), source: MASK.into() }).collect()
+    places.filter(is_file).map(|place| External { place, source: MASK.into() }).collect()
 }
 
 /// Adds a mount under its key: a dump says the key twice, a restore says what is to be mounted.
@@ -155,6 +157,25 @@ mod tests {
             assert!(refused.unwrap_err().to_string().starts_with("cannot hand the mount"), "{place}");
             assert_eq!(options, Message::default());
         }
+    }
+
+    #[test]
+    fn masks_are_where_links_lead_in_the_container() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        std::fs::create_dir_all(root.join("real")).unwrap();
+        std::fs::write(root.join("real/file"), "").unwrap();
+        // A file of the host, which is none of the container.
+        let outside = folder.path().join("outside");
+        std::fs::write(&outside, "").unwrap();
+        symlink("/real", root.join("link")).unwrap();
+        symlink(&outside, root.join("out")).unwrap();
+        let masked = ["/link/file", "/out", "/real", "/none"].map(str::to_owned).to_vec();
+        let linux = oci_spec::runtime::LinuxBuilder::default().masked_paths(masked).build().unwrap();
+        let spec = SpecBuilder::default().linux(linux).build().unwrap();
+        let subject = Subject { spec: &spec, rootfs: &root, cgroup_binds: &[], freezer: None };
+        let found = masked_files(&subject, &root);
+        assert_eq!(found, [External { place: "/real/file".into(), source: MASK.into() }]);
     }
 
     #[test]

@@ -241,7 +241,7 @@ fn make_mountpoints(subject: &Subject<'_>) -> Result<(), CriuError> {
             cgroup_v1_paths: &[],
             cgroup2_path: None,
         };
-        rootfs.prepare(&mut OwnSources(&spec)).map_err(|error| error.to_string())
+        rootfs.prepare(&mut OwnSources(&spec)).map(drop).map_err(|error| error.to_string())
     };
     let said = sys::criu::in_child(work).map_err(CriuError::io("cannot fork"))?;
     said.map_err(|why| CriuError::Invalid(format!("create criu restore mountpoints: {why}")))

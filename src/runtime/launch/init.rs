@@ -22,7 +22,7 @@ use crate::runtime::process::descriptors::Passed;
 use crate::runtime::process::env::Environment;
 use crate::runtime::process::program::Program;
 use crate::runtime::process::{cwd, keyring, selinux, sysctl, umask};
-use crate::runtime::rootfs::{Rootfs, SourceProvider};
+use crate::runtime::rootfs::{Rootfs, SourceProvider, StillWritable};
 use crate::runtime::seccomp::Filter;
 use crate::runtime::status::Status;
 use crate::runtime::store::in_user_namespace;
@@ -136,13 +136,13 @@ impl InitJob<'_> {
             network::loopback_up()?;
         }
         let rootfs = self.rootfs(plan);
-        self.prepare_rootfs(&rootfs, channel, variables.as_deref())?;
+        let still_writable = self.prepare_rootfs(&rootfs, channel, variables.as_deref())?;
         if let Some(socket) = self.console {
             console::set_up(socket, self.process, true)?;
         }
         rootfs.reopen_dev_null()?;
         if plan.has(LinuxNamespaceType::Mount) {
-            rootfs.finalize()?;
+            rootfs.finalize(still_writable)?;
             umask::apply_to_init(self.process.user().umask());
         }
         self.set_names()?;
@@ -196,8 +196,8 @@ impl InitJob<'_> {
         rootfs: &Rootfs<'_>,
         channel: &Channel<Request>,
         variables: Option<&[(OsString, OsString)]>,
-    ) -> Result<(), Failure> {
-        rootfs.prepare(&mut Sources(channel))?;
+    ) -> Result<Vec<StillWritable>, Failure> {
+        let still_writable = rootfs.prepare(&mut Sources(channel))?;
         let hooks = self.spec.hooks().as_ref();
         let parents =
             hooks.is_some_and(|hooks| is_given(hooks.prestart()) || is_given(hooks.create_runtime()));
@@ -214,7 +214,7 @@ impl InitJob<'_> {
         }
         rootfs.pivot()?;
         cwd::create(self.process.cwd())?;
-        Ok(())
+        Ok(still_writable)
     }
 
     fn set_names(&self) -> Result<(), Failure> {

@@ -176,18 +176,20 @@ pub(super) fn remount(fd: BorrowedFd<'_>, flags: c_ulong, propagation: c_ulong) 
     }
 }
 
-/// Makes the mount at `path` read-only and leaves its other flags as they are.
-pub(super) fn make_read_only(path: &Path) -> Result<(), Errno> {
+/// Makes the mount at `path` (of `directory` itself when empty) read-only and leaves its other flags as they are.
+pub(super) fn make_read_only<P: ?Sized + NixPath>(directory: BorrowedFd<'_>, path: &P) -> Result<(), Errno> {
     let attributes = MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
-    match tree::set_attributes(nix::fcntl::AT_FDCWD, path, false, &attributes) {
-        Err(Errno::ENOSYS) => {
-            let present = nix::sys::statvfs::statvfs(path)?.flags().bits();
-            let kept = present & (libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC);
-            let flags = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY | kept;
-            mount_raw(None, path, None, flags, "")
-        }
+    match tree::set_attributes(directory, path, false, &attributes) {
+        Err(Errno::ENOSYS) if path.is_empty() => remount_read_only(&descriptor_path(directory)),
+        Err(Errno::ENOSYS) => remount_read_only(path),
         result => result,
     }
+}
+
+fn remount_read_only<P: ?Sized + NixPath>(path: &P) -> Result<(), Errno> {
+    let present = nix::sys::statvfs::statvfs(path)?.flags().bits();
+    let kept = present & (libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC);
+    mount_raw(None, path, None, libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY | kept, "")
 }
 
 #[cfg(test)]

@@ -78,7 +78,8 @@ pub(super) fn bind_sys(
 ) -> Result<(), MountFailure> {
     let options = MountOptions {
         flags: libc::MS_BIND | libc::MS_REC,
-        tree_set: attach::remount_attributes(request.options.flags).set,
+        // Access time modes are locked in a user namespace.
+        tree_set: attach::remount_attributes(request.options.flags & !ATIME_FLAGS).set,
         propagation: vec![libc::MS_PRIVATE | libc::MS_REC],
         ..MountOptions::default()
     };

@@ -41,7 +41,11 @@ pub(super) fn mount(
         path: request.destination.join(path).display().to_string(),
         cause,
     })?;
-    filesystem::set_propagation(mounted.as_fd(), request)
+    filesystem::set_propagation(mounted.as_fd(), request)?;
+    if flags != request.options.flags {
+        mounter.finish_later(mounted, request);
+    }
+    Ok(())
 }
 
 /// A failure and the path at which it came about, relative to the directory that is copied.

@@ -77,11 +77,16 @@ pub(super) fn mount_on(
     let flags = first_flags(mounter, request);
     attach::mount_filesystem(place.fd.as_fd(), request.origin, request.kind, flags, data)
         .map_err(|errno| mounter.failed_mount("mount", request, errno))?;
-    if request.options.propagation.is_empty() {
+    let is_finished = flags == request.options.flags;
+    if request.options.propagation.is_empty() && is_finished {
         return Ok(());
     }
     let mounted = reopen(mounter, place)?;
-    set_propagation(mounted.as_fd(), request)
+    set_propagation(mounted.as_fd(), request)?;
+    if !is_finished {
+        mounter.finish_later(mounted, request);
+    }
+    Ok(())
 }
 
 pub(super) fn set_propagation(fd: BorrowedFd<'_>, request: &Request<'_>) -> Result<(), MountFailure> {
@@ -112,7 +117,7 @@ fn first_flags(mounter: &Mounter<'_>, request: &Request<'_>) -> c_ulong {
 }
 
 /// Whether a mount stays writable until everything is in place.
-pub(super) fn is_finished_later(kind: &str, relative: &Path) -> bool {
+fn is_finished_later(kind: &str, relative: &Path) -> bool {
     kind == "tmpfs" || (kind != "bind" && relative == Path::new("dev"))
 }
 

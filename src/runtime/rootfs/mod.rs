@@ -39,6 +39,8 @@ pub use request::{SourceProvider, needs_parent};
 pub use source::open_source;
 pub use validate::validate;
 
+pub use mounter::StillWritable;
+
 use mounter::Mounter;
 
 /// What the mount tree is made of. Used in the forked child, which is in the container's namespaces already.
@@ -67,11 +69,11 @@ pub struct Rootfs<'a> {
 
 impl Rootfs<'_> {
     /// Makes the container's tree below the root: propagation, mounts in the order of the spec, devices, and
-    /// links in /dev. Leaves the working directory and the umask as they were.
+    /// links in /dev. Leaves the working directory and the umask as they were. Returns what [`Self::finalize`] takes.
     ///
     /// # Errors
     /// [`RootfsError`], whose text is what runc says; the mounts made so far stay.
-    pub fn prepare(&self, sources: &mut dyn SourceProvider) -> Result<(), RootfsError> {
+    pub fn prepare(&self, sources: &mut dyn SourceProvider) -> Result<Vec<StillWritable>, RootfsError> {
         // The modes of what is created are meant as they are.
         let mask = umask(Mode::empty());
         let result = self.prepare_unmasked(sources);
@@ -79,14 +81,14 @@ impl Rootfs<'_> {
         result
     }
 
-    fn prepare_unmasked(&self, sources: &mut dyn SourceProvider) -> Result<(), RootfsError> {
+    fn prepare_unmasked(&self, sources: &mut dyn SourceProvider) -> Result<Vec<StillWritable>, RootfsError> {
         pivot::prepare_root(self)?;
         let mut mounter = Mounter::new(self, sources)?;
         let result = mounter
             .mount_all()
             .and_then(|()| if self.makes_dev() { Ok(devices::set_up_dev(&mounter)?) } else { Ok(()) });
         mounter.return_to_start();
-        result
+        result.map(|()| mounter.into_still_writable())
     }
 
     /// Makes the root the "/" of this process and of its mount namespace, and goes there. Applies the
@@ -114,8 +116,8 @@ impl Rootfs<'_> {
     ///
     /// # Errors
     /// [`RootfsError::ReadOnlyMount`] or [`RootfsError::ReadOnlyRoot`].
-    pub fn finalize(&self) -> Result<(), RootfsError> {
-        protect::finish_read_only(self)
+    pub fn finalize(&self, mounts: Vec<StillWritable>) -> Result<(), RootfsError> {
+        protect::finish_read_only(self, &mounts)
     }
 
     /// Applies `readonlyPaths` and `maskedPaths`. Paths that do not exist are skipped.

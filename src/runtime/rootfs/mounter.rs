@@ -1,7 +1,8 @@
 //! Mounts what the spec lists, in its order, below the root.
 
+use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, open};
@@ -14,12 +15,21 @@ use super::request::{Request, SourceProvider};
 use super::resolve::{Missing, Place, Root};
 use super::{Rootfs, bind, cgroup, filesystem};
 
+/// A mount that is to be read-only, and stays writable until everything is in place. Held by its descriptor: its path may
+/// lead elsewhere by then (CVE-2026-115521).
+#[derive(Debug)]
+pub struct StillWritable {
+    pub(super) mount: OwnedFd,
+    pub(super) destination: PathBuf,
+}
+
 /// The container's root while mounts are made in it.
 pub(super) struct Mounter<'a> {
     pub rootfs: &'a Rootfs<'a>,
     pub root: Root<'a>,
     pub sources: &'a mut dyn SourceProvider,
     start: Option<OwnedFd>,
+    still_writable: RefCell<Vec<StillWritable>>,
 }
 
 impl<'a> Mounter<'a> {
@@ -31,7 +41,17 @@ impl<'a> Mounter<'a> {
         // can be reached either.
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let start = open(".", flags, Mode::empty()).ok();
-        Ok(Self { rootfs, root, sources, start })
+        Ok(Self { rootfs, root, sources, start, still_writable: RefCell::default() })
+    }
+
+    /// Has `mount`, which `request` made, become read-only in the end.
+    pub fn finish_later(&self, mount: OwnedFd, request: &Request<'_>) {
+        let destination = request.destination.to_owned();
+        self.still_writable.borrow_mut().push(StillWritable { mount, destination });
+    }
+
+    pub fn into_still_writable(self) -> Vec<StillWritable> {
+        self.still_writable.into_inner()
     }
 
     /// The directory to which relative sources belong.

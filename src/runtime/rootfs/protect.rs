@@ -1,7 +1,7 @@
 //! What a container may see but not touch, and what it may not even see. Applied inside, after the pivot.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,8 +14,7 @@ use super::Rootfs;
 use super::attach::{self, BindSource};
 use super::console::verify_dev_null;
 use super::error::{DevNullError, FailedCall, RootfsError};
-use super::filesystem::is_finished_later;
-use super::request::Request;
+use super::mounter::StillWritable;
 use super::resolve::clean;
 use crate::sys::mount::detached_read_only;
 
@@ -24,20 +23,14 @@ const READ_ONLY_TRIES: u32 = 5;
 const READ_ONLY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Makes the mounts read-only that were kept writable, and the root if the spec says so.
-pub(super) fn finish_read_only(rootfs: &Rootfs<'_>) -> Result<(), RootfsError> {
-    for (index, mount) in rootfs.spec.mounts().iter().flatten().enumerate() {
-        let request = Request::new(index, mount);
-        let inside = inside(rootfs, mount.destination());
-        if request.options.flags & libc::MS_RDONLY == 0 || !is_finished_later(request.kind, &inside) {
-            continue;
-        }
-        let path = Path::new("/").join(inside);
-        make_quiet_mount_read_only(&path)
-            .map_err(FailedCall::at("mount_setattr", &path))
-            .map_err(|cause| RootfsError::ReadOnlyMount { path: path.clone(), cause })?;
+pub(super) fn finish_read_only(rootfs: &Rootfs<'_>, mounts: &[StillWritable]) -> Result<(), RootfsError> {
+    for StillWritable { mount, destination } in mounts {
+        make_quiet_mount_read_only(mount.as_fd())
+            .map_err(FailedCall::at("mount_setattr", destination))
+            .map_err(|cause| RootfsError::ReadOnlyMount { path: destination.clone(), cause })?;
     }
     if rootfs.spec.root().as_ref().and_then(oci_spec::runtime::Root::readonly) == Some(true) {
-        attach::make_read_only(Path::new("/"))
+        attach::make_read_only(AT_FDCWD, Path::new("/"))
             .map_err(FailedCall::at("mount_setattr", "/"))
             .map_err(RootfsError::ReadOnlyRoot)?;
     }
@@ -45,23 +38,14 @@ pub(super) fn finish_read_only(rootfs: &Rootfs<'_>) -> Result<(), RootfsError> {
 }
 
 /// Makes a mount read-only, which a hook's last writer may still hold up for a moment.
-fn make_quiet_mount_read_only(path: &Path) -> Result<(), Errno> {
+fn make_quiet_mount_read_only(mount: BorrowedFd<'_>) -> Result<(), Errno> {
     for _ in 1..READ_ONLY_TRIES {
-        match attach::make_read_only(path) {
+        match attach::make_read_only(mount, c"") {
             Err(Errno::EBUSY) => std::thread::sleep(READ_ONLY_PAUSE),
             result => return result,
         }
     }
-    attach::make_read_only(path)
-}
-
-/// A destination as it is called inside, relative to "/".
-fn inside(rootfs: &Rootfs<'_>, destination: &Path) -> std::path::PathBuf {
-    let clean = clean(destination);
-    match Path::new("/").join(&clean).strip_prefix(rootfs.root) {
-        Ok(stripped) => stripped.to_owned(),
-        Err(_) => clean,
-    }
+    attach::make_read_only(mount, c"")
 }
 
 /// Applies `readonlyPaths`, then `maskedPaths`.
@@ -83,7 +67,7 @@ fn read_only_path(path: &Path) -> Result<(), FailedCall> {
     match mount(Some(path), path, none, MsFlags::MS_BIND | MsFlags::MS_REC, none) {
         Err(Errno::ENOENT) => Ok(()),
         Err(errno) => Err(FailedCall::at("bind mount", path)(errno)),
-        Ok(()) => attach::make_read_only(path).map_err(FailedCall::at("mount_setattr", path)),
+        Ok(()) => attach::make_read_only(AT_FDCWD, path).map_err(FailedCall::at("mount_setattr", path)),
     }
 }
 
@@ -98,7 +82,8 @@ struct Masks<'a> {
 impl Masks<'_> {
     fn mask(&mut self, path: &str) -> Result<(), RootfsError> {
         let clean = clean(Path::new(path));
-        if self.done.contains(&clean) {
+        // An empty path names nothing.
+        if path.is_empty() || self.done.contains(&clean) {
             return Ok(());
         }
         self.done.push(clean);
