@@ -46,7 +46,19 @@ impl Pressure {
 /// The pressure that the kernel recorded for the cgroup in `dir`; `None` where it records none there.
 #[must_use]
 pub fn of_folder(dir: &Path) -> Option<Pressure> {
-    Pressure::parse(&read::text_if_there(&dir.join(v2::PRESSURE)).ok()??)
+    let text = match read::text_if_there(&dir.join(v2::PRESSURE)) {
+        Ok(text) => text?,
+        // A kernel that was booted without it.
+        Err(CgroupError::Read { source, .. }) if source.raw_os_error() == Some(nix::libc::EOPNOTSUPP) => {
+            return None;
+        }
+        Err(CgroupError::Read { path, source }) => {
+            tracing::warn!("cannot read '{}': {source}", path.display());
+            return None;
+        }
+        Err(_) => return None,
+    };
+    Pressure::parse(&text)
 }
 
 /// Whose pressure a source tells.

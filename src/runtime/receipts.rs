@@ -1,6 +1,7 @@
 //! Receipts of containers: taken from the kernel while the cgroup is there, and kept in the bundle and, within bounds,
 //! below the root. A receipt that fails never fails what it is about.
 
+use std::error::Error;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -11,14 +12,18 @@ use nix::unistd::geteuid;
 
 use super::container::Container;
 use super::error::{Result, RuntimeError};
-use super::record::replace;
+use super::record::{replace, replace_by};
 use super::status::Status;
 use super::store::Store;
+use crate::cgroup::CgroupError;
 use crate::proof::journal;
 use crate::receipt::{Baseline, End, Evidence, Found, Place, Receipt, SentSignal};
 
 /// The receipt's name in a bundle, and in a container's folder of those kept below the root.
 pub const FILE: &str = "rt-receipt.json";
+
+/// A receipt that is being written.
+const NEW: &str = ".rt-receipt.json.new";
 
 /// The last signal sent with `kill`, in a container's state folder.
 pub const SIGNAL: &str = "rt-signal.json";
@@ -39,7 +44,18 @@ const MAX_PROOFS: usize = 256 << 10;
 pub fn take(container: &Container, found: Found, end: Option<End>) -> Result<Receipt> {
     let record = container.record();
     let place = place(container);
-    let counted = |place: &Place<'_>| place.memory().inspect_err(|error| tracing::debug!("{error}")).ok();
+    let counted = |place: &Place<'_>| match place.memory() {
+        Ok(memory) => Some(memory),
+        Err(error) if error.is_missing() => None,
+        Err(error) => {
+            tracing::warn!(
+                "nothing is known of the memory of container {}: {}",
+                container.id(),
+                words(&error)
+            );
+            None
+        }
+    };
     let memory = place.as_ref().and_then(counted);
     let ended = found != Found::Alive;
     let victim = place.filter(|_| ended && memory.is_none()).and_then(|place| place.victim());
@@ -80,6 +96,10 @@ fn place(container: &Container) -> Option<Place<'_>> {
         baseline: container.record().baseline,
         init_pid: container.record().init.map(|init| init.pid),
     })
+}
+
+fn words(error: &CgroupError) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 /// What the container's cgroup has counted already.
@@ -153,7 +173,8 @@ pub(super) fn leave_proofs(store: &Store, container: &Container) {
 /// is renamed over another to the disk at once (auto_da_alloc), which costs 0.2 ms instead of 0.05.
 fn put(path: &Path, content: &[u8]) -> io::Result<()> {
     remove_if_there(path)?;
-    replace(path, content, 0o600)
+    // One name for all, so that the next delete takes away what one that was killed left in the bundle.
+    replace_by(&path.with_file_name(NEW), path, content, 0o600)
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {

@@ -231,10 +231,14 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
     hidden.push(format!(".{}", std::process::id()));
-    let temporary = path.with_file_name(hidden);
-    let written = write_new(&temporary, content, mode).and_then(|_| fs::rename(&temporary, path));
+    replace_by(&path.with_file_name(hidden), path, content, mode)
+}
+
+/// The same by a file of this name, which one that was killed may have left.
+pub fn replace_by(temporary: &Path, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let written = write_new(temporary, content, mode).and_then(|_| fs::rename(temporary, path));
     if written.is_err() {
-        let _ = fs::remove_file(&temporary);
+        let _ = fs::remove_file(temporary);
     }
     written
 }
@@ -242,7 +246,7 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<File> {
     let open = || OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
     let mut file = match open() {
-        // Left behind by a process that had our pid and was killed.
+        // Left behind by a process that was killed.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             fs::remove_file(path)?;
             open()?

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -70,17 +71,25 @@ pub(super) struct Lens {
 pub(super) fn of(root: impl AsFd, path: &Path, name: &OsStr, lens: &mut Lens) -> Result<Option<Summary>> {
     let root = root.as_fd();
     let Lens { buffer, freezers } = lens;
-    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let file = openat(root, &Path::new(name).join(record::FILE), flags, Mode::empty());
-    let text = file.ok().and_then(|file| small_file::short_into(&File::from(file), buffer).ok());
-    let part = text.and_then(|text| serde_json::from_slice::<Part<'_>>(text).ok());
-    let Some(part) = part.filter(|part| part.format <= FORMAT) else {
-        // Either there is nothing, or this has the words for what is wrong.
-        return Record::read(&path.join(name)).map(|_| None);
-    };
     let failed = |doing, name: &OsStr| {
         let path = path.join(name);
         move |error| RuntimeError::File { doing, path, error }
+    };
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let file = openat(root, &Path::new(name).join(record::FILE), flags, Mode::empty());
+    let text =
+        file.map_err(io::Error::from).and_then(|file| small_file::short_into(&File::from(file), buffer));
+    let part = match text {
+        Ok(text) => serde_json::from_slice::<Part<'_>>(text).map_err(io::Error::from),
+        Err(error) => Err(error),
+    };
+    let part = match part {
+        Ok(part) if part.format <= FORMAT => part,
+        // Either there is nothing, or this has the words for what is wrong: a container is never left out without any.
+        looked => match (Record::read(&path.join(name))?, looked) {
+            (Some(_), Err(error)) => return Err(failed("read", name)(error)),
+            _ => return Ok(None),
+        },
     };
     let status = Status::of(
         part.init,
