@@ -22,7 +22,8 @@ fn descriptor(result: libc::c_long) -> Result<OwnedFd> {
 }
 
 /// What Rust's own entry does that a program relies on: a closed standard stream is /dev/null, or a file that is opened
-/// would take its place, and writing where nobody reads is an error, no signal.
+/// would take its place, and writing where nobody reads is an error, no signal. So is writing beyond the limit of a file's
+/// size, by a handler that does nothing: an exec puts the default action back, for every program that rt executes.
 pub fn prepare_as_program() {
     let mut streams = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
     // SAFETY: the array lives through the call and has three elements.
@@ -35,6 +36,9 @@ pub fn prepare_as_program() {
     }
     // SAFETY: SIG_IGN is no handler that could run.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: the handler does nothing.
+    unsafe { libc::signal(libc::SIGXFSZ, nothing as *const () as libc::sighandler_t) };
 }
 
 /// Clears the environment that the caller gave from this process: from what its children inherit, and from its memory, where
@@ -200,6 +204,12 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
 pub fn knows_capability(number: u32) -> bool {
     // SAFETY: prctl with integer arguments.
     unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(number), 0, 0, 0) != -1 }
+}
+
+/// PR_CAPBSET_READ: whether the caller's bounding set has the capability.
+pub fn has_bounding(number: u32) -> bool {
+    // SAFETY: prctl with integer arguments.
+    unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(number), 0, 0, 0) == 1 }
 }
 
 /// PR_CAPBSET_DROP. EINVAL: the kernel does not know the capability; EPERM: no CAP_SETPCAP.
