@@ -34,7 +34,13 @@ pub fn signal(container: &Container, signal: i32) -> Result<()> {
     };
     receipts::note_signal(container, signal);
     if signal == libc::SIGKILL && !has_own_pids(container.spec()?) {
-        return Ok(cgroup.signal_all(signal)?);
+        match cgroup.signal_all(signal) {
+            // An ordinary user's container may have none: init is all that can be found, as in runc.
+            Err(error) if cgroup.is_rootless() && error.is_gone() => {
+                tracing::warn!("only init of the container is killed: {error} (delegate cgroup v2 to reach all)");
+            }
+            sent => return Ok(sent?),
+        }
     }
     match pidfd_send_signal(&init, signal) {
         Err(error) if is_gone(&error) => return Err(RuntimeError::NotRunning),

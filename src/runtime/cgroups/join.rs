@@ -112,7 +112,12 @@ impl Cgroup {
     fn enter(&self, hierarchy: &Hierarchy, dir: &Path, pid: Pid) -> Result<()> {
         match write_procs(dir, pid) {
             Err(error) if self.version != Version::V2 && (hierarchy.is_named() || hierarchy.is_cgroup2()) => {
-                tracing::debug!("{error}");
+                // One that was not made has been told of.
+                if self.rootless || error.is_gone() {
+                    tracing::debug!("{error}");
+                } else {
+                    tracing::warn!("process {pid} is in no cgroup of its own there: {error}");
+                }
                 // A sub-cgroup that is not there was somebody's wish, not a part that may be missing.
                 if dir == hierarchy.dir { Ok(()) } else { Err(error) }
             }

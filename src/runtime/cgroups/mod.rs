@@ -125,6 +125,11 @@ impl Cgroup {
         self.version
     }
 
+    /// Whether missing permissions were tolerated: it may not be there then.
+    pub fn is_rootless(&self) -> bool {
+        self.rootless
+    }
+
     /// The systemd unit that owns the cgroup, if any.
     pub fn unit(&self) -> Option<&Unit> {
         self.unit.as_ref()
