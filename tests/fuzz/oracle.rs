@@ -60,7 +60,7 @@ impl Seen {
     /// The options of what is mounted at `point`, the last one.
     fn mount(&self, point: &str) -> Option<&str> {
         let fields = self.mounts.lines().map(|line| line.split(' '));
-        fields.filter_map(|mut fields| (fields.nth(4)? == point).then(|| fields.next())?).last()
+        fields.filter_map(|mut fields| (fields.nth(4)? == point).then(|| fields.next())?).next_back()
     }
 }
 
