@@ -319,6 +319,15 @@ fn shares_a_root(runtime: &str) {
     assert!(!list.stdout.contains(&own), "{list}");
     let list = theirs(&["list"]).ok();
     assert!(list.stdout.contains("running"), "{list}");
+    // A receipt and a seccomp filter were kept of one that is gone.
+    let mut filtered = sandbox.bundle();
+    filtered.set("/linux/seccomp", json!({ "defaultAction": "SCMP_ACT_ALLOW" }));
+    let gone = sandbox.create(&mut filtered, "gone");
+    sandbox.delete(&gone);
+    assert!(sandbox.rt(["why", &gone]).ok().stdout.contains("never started"));
+    let list = theirs(&["list"]).ok();
+    let warned = list.stderr.lines().any(|line| !line.contains(&own));
+    assert!(!warned, "of what is no container: {list}");
     theirs(&["state", &own]).run().fails_with("");
     theirs(&["kill", &own, "KILL"]).run().fails_with("");
     theirs(&["delete", "--force", &id]).ok();

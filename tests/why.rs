@@ -294,7 +294,7 @@ fn a_container_from_nothing_leaves_its_receipt_and_its_proofs() {
     sandbox.rt(["test-memory", &id, "--strategy", "sequential"]).ok();
     sandbox.delete(&id);
     assert!(why(&sandbox, &id).contains("deleted by force"));
-    let kept = sandbox.root().join(".receipts").join(&id);
+    let kept = sandbox.kept().join("receipts").join(&id);
     let journal = fs::read_to_string(kept.join("rt-proofs.jsonl")).unwrap();
     assert!(journal.lines().last().unwrap().contains("\"enforced\""), "{journal}");
     // The next of that name is asked about itself, and leaves no proofs of the one before.
@@ -352,8 +352,8 @@ fn a_hostile_or_damaged_receipt_is_not_followed_or_believed() {
     fs::create_dir(&file).unwrap();
     let outcome = sandbox.run_command(&mut bundle, "in-the-way").ok();
     assert!(outcome.stderr.contains("cannot write the memory receipt"), "{outcome}");
-    fs::remove_dir_all(sandbox.root().join(".receipts")).unwrap();
-    fs::write(sandbox.root().join(".receipts"), "").unwrap();
+    fs::remove_dir_all(sandbox.kept().join("receipts")).unwrap();
+    fs::write(sandbox.kept().join("receipts"), "").unwrap();
     sandbox.run_command(&mut bundle, "no-root").ok();
 }
 
@@ -386,15 +386,17 @@ fn kept_receipts_are_bounded() {
         return;
     }
     let sandbox = Sandbox::new();
-    let all = sandbox.root().join(".receipts");
+    // Where an older rt kept them.
+    let (old, all) = (sandbox.root().join(".receipts"), sandbox.kept().join("receipts"));
     for number in 0..200 {
-        fs::create_dir_all(all.join(format!("old{number}"))).unwrap();
-        fs::write(all.join(format!("old{number}/rt-receipt.json")), "{}").unwrap();
+        fs::create_dir_all(old.join(format!("old{number}"))).unwrap();
+        fs::write(old.join(format!("old{number}/rt-receipt.json")), "{}").unwrap();
     }
     let mut bundle = limited(&sandbox, 64, "exit 0");
     let id = sandbox.create(&mut bundle, "newest");
     sandbox.delete(&id);
     assert_eq!(fs::read_dir(&all).unwrap().count(), 64);
+    assert!(!old.exists(), "they moved");
     assert!(why(&sandbox, &id).contains("never started"));
 }
 

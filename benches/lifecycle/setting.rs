@@ -104,8 +104,10 @@ impl Setting {
 
     /// Removes the compiled seccomp filters that rt and crun keep; runc keeps none.
     pub fn forget_filters(&self, runtime: &Runtime) {
-        for cache in [".seccomp-cache", ".cache/seccomp"] {
-            let _ = fs::remove_dir_all(root(&self.folder, runtime).join(cache));
-        }
+        let root = root(&self.folder, runtime);
+        let _ = fs::remove_dir_all(root.join(".cache/seccomp"));
+        // rt's are beside its root, whose path is a name there.
+        let name = root.to_string_lossy().replace('\\', "\\x5c").replace('-', "\\x2d").replace('/', "-");
+        let _ = fs::remove_dir_all(Path::new("/run/rt-kept").join(name).join("seccomp-cache"));
     }
 }

@@ -413,7 +413,8 @@ fn kill_and_reap(launched: &Launched) {
 fn compile_filter(store: &Store, spec: &mut Spec) -> Result<Option<Filter>> {
     let Some(linux) = spec.linux_mut() else { return Ok(None) };
     let Some(profile) = linux.seccomp() else { return Ok(None) };
-    let filter = seccomp::compile_cached(profile, &store.seccomp_cache()).map_err(RuntimeError::start)?;
+    let filter =
+        seccomp::compile_cached(profile, &store.kept_beside().filters()).map_err(RuntimeError::start)?;
     linux.set_seccomp(None);
     Ok(Some(filter))
 }

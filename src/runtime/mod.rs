@@ -18,6 +18,7 @@ mod fuzz;
 mod gate;
 pub mod hooks;
 pub mod intel_rdt;
+mod kept;
 pub mod kill;
 mod launch;
 mod lost;

@@ -1,17 +1,16 @@
 //! Receipts of containers: taken from the kernel while the cgroup is there, and kept in the bundle and, within bounds,
-//! below the root. A receipt that fails never fails what it is about.
+//! beside the root. A receipt that fails never fails what it is about.
 
 use std::error::Error;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use nix::unistd::geteuid;
-
 use super::container::Container;
 use super::error::{Result, RuntimeError};
+use super::kept::{Kept, make_dir};
 use super::record::{replace, replace_by};
 use super::status::Status;
 use super::store::Store;
@@ -19,7 +18,7 @@ use crate::cgroup::CgroupError;
 use crate::proof::journal;
 use crate::receipt::{Baseline, End, Evidence, Found, Place, Receipt, SentSignal};
 
-/// The receipt's name in a bundle, and in a container's folder of those kept below the root.
+/// The receipt's name in a bundle, and in a container's folder of those kept beside the root.
 pub const FILE: &str = "rt-receipt.json";
 
 /// A receipt that is being written.
@@ -157,8 +156,9 @@ pub(super) fn leave(store: &Store, container: &Container, found: Found, end: Opt
     }
     // Beside the receipt, whoever the bundle belongs to: engines remove theirs.
     let proofs = journal::text(container.directory());
-    if let Err(error) = keep(&store.receipts(), container.id(), &text, proofs.as_deref()) {
-        tracing::warn!("cannot keep the memory receipt in {}: {error}", store.receipts().display());
+    let kept = store.kept_beside();
+    if let Err(error) = keep(&kept, container.id(), &text, proofs.as_deref()) {
+        tracing::warn!("cannot keep the memory receipt in {}: {error}", kept.receipts().display());
     }
 }
 
@@ -185,22 +185,18 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 }
 
 /// Puts a receipt, and the newest proofs, into a folder of the container's name.
-fn keep(all: &Path, id: &str, receipt: &[u8], proofs: Option<&str>) -> io::Result<()> {
+fn keep(kept: &Kept, id: &str, receipt: &[u8], proofs: Option<&str>) -> io::Result<()> {
+    let all = kept.receipts();
     let dir = all.join(id);
     // In the usual case the folder is there, and this is one call.
     match make_dir(&dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            make_dir(all)?;
+            kept.make()?;
             make_dir(&dir)?;
         }
         made => made?,
     }
-    for dir in [all, &dir] {
-        let metadata = fs::symlink_metadata(dir)?;
-        if !metadata.is_dir() || metadata.uid() != geteuid().as_raw() {
-            return Err(io::Error::other(format!("'{}' is no folder of this user", dir.display())));
-        }
-    }
+    kept.check(&dir)?;
     put(&dir.join(FILE), receipt)?;
     let journal = dir.join(journal::FILE);
     match proofs {
@@ -208,14 +204,7 @@ fn keep(all: &Path, id: &str, receipt: &[u8], proofs: Option<&str>) -> io::Resul
         // Of an earlier container of this name.
         None => remove_if_there(&journal)?,
     }
-    thin_out(all)
-}
-
-fn make_dir(dir: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        made => made,
-    }
+    thin_out(&all)
 }
 
 /// Removes the older half once there are too many.
@@ -253,10 +242,17 @@ impl Store {
     /// The deleted containers of which something is kept, by name.
     #[must_use]
     pub fn kept_names(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.receipts()).into_iter().flatten().flatten();
+        let kept = self.kept_beside();
+        let entries = [kept.receipts(), kept.old_receipts()]
+            .map(fs::read_dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .flatten();
         let mut names: Vec<_> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.retain(|id| super::store::check_id(id).is_ok());
         names.sort_unstable();
+        names.dedup();
         names
     }
 
@@ -266,7 +262,9 @@ impl Store {
     /// The id is not allowed.
     pub fn kept(&self, id: &str) -> Result<PathBuf> {
         super::store::check_id(id)?;
-        Ok(self.receipts().join(id))
+        let kept = self.kept_beside();
+        let (now, old) = (kept.receipts().join(id), kept.old_receipts().join(id));
+        Ok(if !now.exists() && old.exists() { old } else { now })
     }
 }
 
@@ -308,9 +306,10 @@ mod tests {
     #[test]
     fn receipts_are_private_and_the_older_ones_go() {
         let root = tempfile::tempdir().unwrap();
-        let all = root.path().join("all");
+        let kept = Kept::of(root.path(), Some(root.path()));
+        let all = kept.receipts();
         for number in 0..=MOST {
-            keep(&all, &format!("box{number}"), b"{}", Some("{}\n")).unwrap();
+            keep(&kept, &format!("box{number}"), b"{}", Some("{}\n")).unwrap();
         }
         assert_eq!(fs::read_dir(&all).unwrap().count(), MOST / 2);
         let newest = all.join(format!("box{MOST}"));
@@ -318,21 +317,22 @@ mod tests {
             assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, mode, "{}", path.display());
         }
         assert!(newest.join(journal::FILE).exists());
-        keep(&all, &format!("box{MOST}"), b"{}", None).unwrap();
+        keep(&kept, &format!("box{MOST}"), b"{}", None).unwrap();
         assert!(!newest.join(journal::FILE).exists(), "the proofs were an earlier container's");
     }
 
     #[test]
     fn links_are_neither_followed_nor_read() {
         let root = tempfile::tempdir().unwrap();
-        let (all, other) = (root.path().join("all"), root.path().join("other"));
+        let kept = Kept::of(root.path(), None);
+        let (all, other) = (kept.receipts(), root.path().join("other"));
         fs::create_dir(&other).unwrap();
         symlink(&other, &all).unwrap();
-        assert!(keep(&all, "box", b"{}", None).unwrap_err().to_string().contains("no folder of this user"));
+        assert!(keep(&kept, "box", b"{}", None).unwrap_err().to_string().contains("no folder of this user"));
         fs::remove_file(&all).unwrap();
         fs::create_dir(&all).unwrap();
         symlink(&other, all.join("box")).unwrap();
-        assert!(keep(&all, "box", b"{}", None).is_err());
+        assert!(keep(&kept, "box", b"{}", None).is_err());
         fs::write(other.join(FILE), "{}").unwrap();
         symlink(other.join(FILE), all.join(FILE)).unwrap();
         assert!(matches!(read(&all), Err(RuntimeError::File { .. })));

@@ -15,6 +15,7 @@ use super::container::Container;
 use super::error::{Result, RuntimeError};
 pub use super::folder::Lock;
 use super::folder::{self, Rest, is_busy, lock};
+use super::kept::{Kept, OLD_FILTERS, OLD_RECEIPTS};
 use super::record::Record;
 use super::summary::{self, Lens, Summary};
 use crate::cli::{Global, Rootless};
@@ -22,18 +23,14 @@ use crate::cli::{Global, Rootless};
 /// Where state is kept if nothing is said.
 const DEFAULT_ROOT: &str = "/run/rt";
 
-/// Compiled seccomp filters. The name is no container's: see [`check_id`].
-const SECCOMP_CACHE: &str = ".seccomp-cache";
-
-/// Receipts of deleted containers; no container's name either.
-const RECEIPTS: &str = ".receipts";
-
 /// The root of the state folders.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
     /// `--root` was given.
     explicit: bool,
+    /// /run, or the user's own; None: there is neither for this user.
+    run: Option<PathBuf>,
     /// `--systemd-cgroup`.
     pub systemd_cgroup: bool,
     /// Missing permissions for cgroups are tolerated.
@@ -47,14 +44,19 @@ impl Store {
     /// None today; a root that is no folder shows up at its first use.
     pub fn open(global: &Global) -> Result<Self> {
         let explicit = global.root.is_some();
+        let is_rootless = is_rootless();
+        let run = run_dir(is_rootless);
+        // In a user namespace without a folder of its own, too.
+        let default = || run.as_deref().map_or_else(|| PathBuf::from(DEFAULT_ROOT), |run| run.join("rt"));
         Ok(Self {
-            root: global.root.clone().unwrap_or_else(default_root),
+            root: global.root.clone().unwrap_or_else(default),
             explicit,
+            run,
             systemd_cgroup: global.systemd_cgroup,
             rootless_cgroups: match global.rootless {
                 Rootless::True => true,
                 Rootless::False => false,
-                Rootless::Auto => is_rootless(),
+                Rootless::Auto => is_rootless,
             },
         })
     }
@@ -84,16 +86,9 @@ impl Store {
         &self.root
     }
 
-    /// Where compiled seccomp filters are kept.
-    #[must_use]
-    pub fn seccomp_cache(&self) -> PathBuf {
-        self.root.join(SECCOMP_CACHE)
-    }
-
-    /// Where the receipts of deleted containers are kept.
-    #[must_use]
-    pub fn receipts(&self) -> PathBuf {
-        self.root.join(RECEIPTS)
+    /// What is kept beside the containers.
+    pub(super) fn kept_beside(&self) -> Kept {
+        Kept::of(&self.root, self.run.as_deref())
     }
 
     /// Makes the folder of a new container and takes its lock.
@@ -266,19 +261,19 @@ pub(super) fn check_id(id: &str) -> Result<()> {
         return Err(RuntimeError::EmptyId);
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '+' | '-' | '.');
-    if !id.chars().all(allowed) || matches!(id, "." | ".." | SECCOMP_CACHE | RECEIPTS) || id.len() > 255 {
+    if !id.chars().all(allowed) || matches!(id, "." | ".." | OLD_FILTERS | OLD_RECEIPTS) || id.len() > 255 {
         return Err(RuntimeError::InvalidId(id.to_owned()));
     }
     Ok(())
 }
 
-fn default_root() -> PathBuf {
-    let honours_xdg =
-        is_rootless() && std::env::var_os("USER").is_none_or(|user| user != "root" || !geteuid().is_root());
-    match std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| honours_xdg && !dir.is_empty()) {
-        Some(dir) => Path::new(&dir).join("rt"),
-        None => PathBuf::from(DEFAULT_ROOT),
+/// /run is root's; a user's is $XDG_RUNTIME_DIR. A name in /tmp could be another's.
+fn run_dir(is_rootless: bool) -> Option<PathBuf> {
+    if !is_rootless {
+        return Some(PathBuf::from("/run"));
     }
+    let honours_xdg = std::env::var_os("USER").is_none_or(|user| user != "root" || !geteuid().is_root());
+    std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| honours_xdg && !dir.is_empty()).map(PathBuf::from)
 }
 
 /// Not root, or root of a user namespace only.
@@ -342,7 +337,7 @@ mod tests {
 
     #[test]
     fn ids_are_runcs() {
-        for id in ["", ".", "..", "a/b", "a b", "ä", SECCOMP_CACHE, RECEIPTS] {
+        for id in ["", ".", "..", "a/b", "a b", "ä", OLD_FILTERS, OLD_RECEIPTS] {
             assert!(check_id(id).is_err(), "{id}");
         }
         for id in ["a", ".a", "a+b-c_d.1"] {

@@ -42,6 +42,14 @@ impl Sandbox {
         self.path("root")
     }
 
+    /// What rt keeps beside this root, as root: a path has `-` for `/` there.
+    pub fn kept(&self) -> PathBuf {
+        let root = self.folder.path().canonicalize().expect("the folder").join("root");
+        let name =
+            root.to_str().expect("UTF-8").replace('\\', "\\x5c").replace('-', "\\x2d").replace('/', "-");
+        Path::new("/run/rt-kept").join(name)
+    }
+
     /// The line that all processes of this sandbox have in their environment.
     pub fn mark(&self) -> &str {
         &self.mark
@@ -192,5 +200,6 @@ impl Drop for Sandbox {
             left::remove_cgroups(id);
         }
         left::unmount_below(Path::new(self.folder.path()));
+        let _ = std::fs::remove_dir_all(self.kept());
     }
 }
