@@ -43,7 +43,7 @@ pub fn append(dirs: &[RecordDir], record: &impl Serialize) -> Result<(), ProofEr
 }
 
 /// As [`append`], where the proof itself has failed: that is what is told, and this beside it.
-pub(super) fn append_failure(dirs: &[PathBuf], record: &impl Serialize) {
+pub(super) fn append_failure(dirs: &[RecordDir], record: &impl Serialize) {
     if let Err(e) = append(dirs, record) {
         tracing::warn!("{}", e.in_full());
     }
