@@ -173,8 +173,8 @@ pub fn descriptor() -> Option<BorrowedFd<'static>> {
     LOG.get().and_then(|log| log.file.as_ref()).map(File::as_fd)
 }
 
-/// There is nobody left to tell of a failure here.
-fn to_stderr(line: &[u8]) {
+/// Writes to standard error. Unlike `eprint!` it does not panic where that fails: nobody is left to tell.
+pub fn to_stderr(line: &[u8]) {
     let mut rest = line;
     while !rest.is_empty() {
         match nix::unistd::write(std::io::stderr(), rest) {

@@ -1,4 +1,4 @@
-//! What a poll loop waits for beside its own work: ticks, and signals that end it in order.
+//! What a poll loop waits for beside its own work: ticks, deadlines, and signals that end it in order.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -52,7 +52,7 @@ impl Drop for SignalGuard {
 
 /// Whether `fd` becomes readable, or its other end goes, within so long. A pidfd does when its process has ended.
 pub fn readable_within(fd: impl AsFd, within: Duration) -> io::Result<bool> {
-    let ends = Instant::now() + within;
+    let ends = after(within);
     loop {
         // Rounded up: not a busy loop in the last millisecond.
         let left = ends.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
@@ -66,9 +66,35 @@ pub fn readable_within(fd: impl AsFd, within: Duration) -> io::Result<bool> {
     }
 }
 
+/// No wait of rt is longer.
+const LONGEST: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// The moment `time` from now, or the end of the longest wait. All deadlines are made here: a time that somebody has
+/// chosen may be more than the clock has room for.
+#[must_use]
+pub fn after(time: Duration) -> Instant {
+    Instant::now() + time.min(LONGEST)
+}
+
 /// A timer that is readable at each tick; `wait` takes the tick and does not block.
 pub fn ticker(every: Duration) -> io::Result<TimerFd> {
     let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK)?;
-    timer.set(Expiration::Interval(TimeSpec::from_duration(every)), TimerSetTimeFlags::empty())?;
+    timer
+        .set(Expiration::Interval(TimeSpec::from_duration(every.min(LONGEST))), TimerSetTimeFlags::empty())?;
     Ok(timer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_time_is_too_long_for_a_deadline() {
+        for time in [Duration::MAX, Duration::from_secs(i64::MAX.unsigned_abs()), LONGEST] {
+            let left = after(time).saturating_duration_since(Instant::now());
+            assert!(left > LONGEST / 2 && left <= LONGEST, "{left:?}");
+            ticker(time).unwrap();
+        }
+        assert!(after(Duration::ZERO) <= Instant::now());
+    }
 }

@@ -2,6 +2,9 @@
 
 mod common;
 
+use std::fs;
+use std::time::Duration;
+
 use common::*;
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -89,6 +92,78 @@ fn commands_refuse_a_wrong_status() {
     sandbox.rt(["kill", &id, "9"]).run().fails_with("container not running");
     sandbox.rt(["start", &id]).run().fails_with("");
     sandbox.rt(["exec", &id, "true"]).run().fails_with("");
+}
+
+#[test]
+fn a_container_that_is_being_made_is_not_started() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle();
+    let (reached, go_on) = (sandbox.path("reached"), sandbox.path("go-on"));
+    let script =
+        format!("touch {}; until [ -e {} ]; do sleep 0.01; done", reached.display(), go_on.display());
+    bundle.set("/hooks/createRuntime", json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]));
+    let id = sandbox.id("made");
+    let create = sandbox.create_command(&mut bundle, &id).spawn();
+    wait_until("the hook", || reached.exists());
+    let early = sandbox.rt(["start", &id]).time_limit(Duration::from_secs(20)).run();
+    early.fails_with("cannot start a container in the creating state");
+    fs::write(&go_on, "").expect("a file");
+    create.wait(PATIENCE).succeeds();
+    assert_eq!(sandbox.status(&id), "created");
+    sandbox.rt(["start", &id]).ok();
+    sandbox.delete(&id);
+}
+
+#[test]
+fn a_start_that_cannot_be_finished_does_not_begin() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle();
+    let id = sandbox.create(&mut bundle, "begin");
+    let (config, aside) = (sandbox.root().join(&id).join("config.json"), sandbox.path("aside"));
+    fs::rename(&config, &aside).expect("the saved config");
+    sandbox.rt(["start", &id]).run().fails_with("config.json: no such file or directory");
+    assert_eq!(sandbox.status(&id), "created");
+    fs::rename(&aside, &config).expect("the saved config");
+    sandbox.rt(["start", &id]).ok();
+    sandbox.delete(&id);
+}
+
+#[test]
+fn a_program_gets_home_and_the_default_signals_without_an_environment() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle();
+    bundle.unset("/process/env").set("/process/user", json!({ "uid": 1000, "gid": 1000 }));
+    bundle.args(&["/bin/sh", "-c", "/bin/grep ^SigIgn /proc/self/status; /bin/env"]);
+    let out = sandbox.run_command(&mut bundle, "home").ok().stdout;
+    assert!(out.contains("HOME=/home/wendy\n"), "{out}");
+    let ignored = out.lines().find_map(|line| line.strip_prefix("SigIgn:")).expect("a line");
+    assert_eq!(u64::from_str_radix(ignored.trim(), 16), Ok(0), "{out}");
+}
+
+#[test]
+fn a_limit_of_the_size_of_files_is_told_and_leaves_nothing() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle();
+    let id = sandbox.id("fsize");
+    let path = sandbox.prepare(&mut bundle, &id);
+    let root = sandbox.root().display().to_string();
+    let script = "ulimit -f 1; exec \"$@\"";
+    let rt = Sandbox::binary().display().to_string();
+    let args = ["-c", script, "sh", &rt, "--root", &root, "create", "--bundle", &path, &id];
+    Run::new("/bin/sh").args(args).run().fails_with("file too large");
+    sandbox.assert_nothing_left(&id);
 }
 
 #[test]

@@ -593,3 +593,23 @@ fn a_hook_that_is_misused_says_how() {
     sandbox.create_command(&mut bundle, &id).time_limit(Duration::from_secs(20)).ok();
     sandbox.delete(&id);
 }
+
+#[test]
+fn a_hook_whose_read_from_the_worker_fails_ends_within_its_deadline() {
+    if !needs_root() || !needs_rt() || !needs_engine("strace") {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle();
+    bundle.set("/linux/resources/memory", json!({ "limit": SMALL * MIB }));
+    let id = sandbox.start(&mut bundle, "read");
+    let rt = Sandbox::binary().display().to_string();
+    let root = sandbox.root().display().to_string();
+    // The first read is of the library that starts the worker, the second that the worker is ready.
+    let inject = ["-o", "/dev/null", "-e", "inject=recvfrom:error=EIO:when=3"];
+    let proof = [&rt, "--root", &root, "test-memory", "--timeout", "2s", "--up-to", "4", &id];
+    let outcome = Run::new("strace").args(inject).args(proof).run();
+    assert!(outcome.took < Duration::from_secs(4), "{outcome}");
+    outcome.fails_with("input/output error");
+    sandbox.delete(&id);
+}

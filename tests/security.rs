@@ -190,6 +190,48 @@ fn only_descriptors_that_were_asked_for_are_kept() {
 }
 
 #[test]
+fn a_bounding_set_that_cannot_be_cut_is_told() {
+    // runc keeps it without a word.
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let run = |bundle: &mut Bundle, name: &str| {
+        let id = sandbox.id(name);
+        let path = sandbox.prepare(bundle, &id);
+        let rt = Sandbox::binary().display().to_string();
+        let root = sandbox.root().display().to_string();
+        let without = ["--bounding-set=-setpcap", "--inh-caps=-setpcap"];
+        let rt = [&rt, "--root", &root, "run", "--bundle", &path, &id];
+        Run::new("setpriv").args(without).args(rt).run()
+    };
+    let capabilities = |bounding: &[&str]| json!({ "bounding": bounding, "effective": ["CAP_KILL"], "permitted": ["CAP_KILL"] });
+    let mut bundle = sandbox.bundle();
+    bundle.args(&["grep", "^Cap", "/proc/self/status"]);
+    bundle
+        .set("/process/capabilities", capabilities(&["CAP_KILL"]))
+        .set("/process/noNewPrivileges", json!(false));
+    let refused = run(&mut bundle, "refused");
+    refused.fails_with("unable to apply bounding set: operation not permitted");
+
+    bundle.set("/process/noNewPrivileges", json!(true));
+    let kept = run(&mut bundle, "kept").succeeds();
+    let warning = "cannot drop capabilities from the bounding set without CAP_SETPCAP: [CAP_CHOWN ";
+    assert_eq!(kept.stderr.matches(warning).count(), 1, "{kept}");
+    assert!(kept.stdout.contains("CapEff:\t0000000000000020"), "{kept}");
+
+    // All that the caller has: nothing is kept that was not asked for.
+    let status = fs::read_to_string("/proc/self/status").expect("status");
+    let own = status.lines().find_map(|line| line.strip_prefix("CapBnd:")).expect("a line");
+    let own = u64::from_str_radix(own.trim(), 16).expect("a mask");
+    let names = rt::runtime::process::capabilities::NAMES;
+    let all: Vec<&str> =
+        names.into_iter().enumerate().filter(|(n, _)| own >> n & 1 == 1).map(|(_, name)| name).collect();
+    bundle.set("/process/capabilities", capabilities(&all)).set("/process/noNewPrivileges", json!(false));
+    assert_eq!(run(&mut bundle, "all").succeeds().stderr, "");
+}
+
+#[test]
 fn the_binary_cannot_be_overwritten_from_a_container() {
     if !needs_root() {
         return;

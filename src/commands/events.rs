@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::cli::{EventsArgs, Global};
 use crate::exit::ExitStatus;
+use crate::poll::after;
 use crate::runtime::cgroups::{Cgroup, OomEvent, OomWatch, Stats};
 use crate::runtime::{Status, Store};
 
@@ -53,7 +54,7 @@ fn print(event: &Event<'_>, out: &mut impl Write) -> anyhow::Result<()> {
 
 fn follow(cgroup: &Cgroup, id: &str, interval: Duration, out: &mut impl Write) -> anyhow::Result<()> {
     let mut watch = cgroup.watch_oom()?;
-    let mut next = Instant::now() + interval;
+    let mut next = after(interval);
     loop {
         if wait(&watch, next)? {
             match watch.take()? {
@@ -67,7 +68,7 @@ fn follow(cgroup: &Cgroup, id: &str, interval: Duration, out: &mut impl Write) -
             continue;
         }
         // A tick that came too late is not made up for.
-        next = now + interval;
+        next = after(interval);
         match cgroup.stats() {
             Ok(stats) => print(&Event { kind: "stats", id, data: Some(stats) }, out)?,
             Err(error) if error.is_gone() && !cgroup.exists()? => return Ok(()),

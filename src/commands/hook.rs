@@ -13,6 +13,7 @@ use crate::exit::ExitStatus;
 use crate::hook::listed::{self, INSIDE, Place};
 use crate::hook::{Annotations, Kind, OnInconclusive, Policy, Stage, State, deadline};
 use crate::log;
+use crate::poll::after;
 use crate::printable::printable;
 use crate::proof::request::Trigger;
 use crate::proof::stress::{self, StressRequest};
@@ -42,7 +43,7 @@ pub fn run(global: &Global, args: &HookArgs) -> anyhow::Result<ExitStatus> {
     });
     let exit = call.policy.exit(call.on_inconclusive, found.code);
     if found.code != ExitStatus::SUCCESS {
-        eprint!("{}", printable(&found.told(&call.subject.id, exit)));
+        log::to_stderr(printable(&found.told(&call.subject.id, exit)).as_bytes());
     }
     Ok(exit)
 }
@@ -172,7 +173,7 @@ impl Call {
 
     /// One strategy after the other within the deadline; the worst decision counts.
     fn prove(&self, mut request: Request) -> anyhow::Result<Decision> {
-        let ends = Instant::now() + self.deadline;
+        let ends = after(self.deadline);
         let mut worst: Option<Decision> = None;
         for strategy in &self.strategies {
             request.strategy = *strategy;

@@ -8,12 +8,13 @@ use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxRes
 
 use crate::cli::{Global, UpdateArgs};
 use crate::exit::ExitStatus;
+use crate::runtime::cgroups::drop_zero_pids;
 use crate::runtime::{Status, Store, bundle, update};
 
 /// Writes the given limits and remembers them; a failure leaves the old ones.
 #[inline(never)]
 pub fn run(global: &Global, args: &UpdateArgs) -> anyhow::Result<ExitStatus> {
-    let change = match &args.resources {
+    let mut change = match &args.resources {
         Some(path) => read_resources(path)?,
         None => from_options(args),
     };
@@ -25,6 +26,10 @@ pub fn run(global: &Global, args: &UpdateArgs) -> anyhow::Result<ExitStatus> {
     }
     let mut container = Store::open(global)?.load_locked(&args.container_id)?;
     ensure!(container.status()? != Status::Stopped, "container not running");
+    if args.resources.is_some() {
+        // From the engine that wrote the config.
+        drop_zero_pids(&mut change, container.oci_version());
+    }
     update::update(&mut container, &change)?;
     Ok(ExitStatus::SUCCESS)
 }

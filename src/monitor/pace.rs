@@ -8,7 +8,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::timerfd::TimerFd;
 
 use super::{MonitorError, setup};
-use crate::poll::{SignalGuard, ticker};
+use crate::poll::{SignalGuard, after, ticker};
 
 /// What epoll calls the signals and the timer; all smaller numbers are of what may end.
 const SIGNAL: u64 = u64::MAX;
@@ -43,7 +43,7 @@ impl Pace {
         let pace = Self {
             signals: SignalGuard::new().map_err(setup("signals"))?,
             timer: ticker(interval).map_err(setup("timer"))?,
-            until: time.map(|time| Instant::now() + time),
+            until: time.map(after),
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(|e| setup("poll")(e.into()))?,
         };
         pace.add(pace.signals.as_fd(), SIGNAL)?;

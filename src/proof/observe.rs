@@ -14,7 +14,7 @@ use super::plan::Plan;
 use super::samples::Samples;
 use super::worker::{Reply, Worker};
 use crate::cgroup::Meter;
-use crate::poll::{SignalGuard, ticker};
+use crate::poll::{SignalGuard, after, ticker};
 use crate::sys::worker::pidfd_open;
 
 /// How often usage is sampled.
@@ -27,6 +27,11 @@ pub const VICTIMS_EVERY: Duration = Duration::from_millis(100);
 /// then sleeps up to 2 s in each call that charges (mem_cgroup_handle_over_high): one step a call.
 const STALL_BYTES: u64 = 4 << 20;
 const STALL_AFTER: Duration = Duration::from_secs(4);
+
+/// The end of a worker that is dying is waited for beyond the deadline: this part of the whole time, of which a hook's proof
+/// leaves a fifth, and no longer than that.
+const GRACE_SHARE: u32 = 8;
+const LONGEST_GRACE: Duration = Duration::from_secs(5);
 
 /// A look at usage and swap, and who might die; given by the engine, which knows the cgroups.
 pub trait Watched {
@@ -48,6 +53,8 @@ pub struct Observer {
     init: Option<OwnedFd>,
     started: Instant,
     deadline: Instant,
+    /// How long beyond that a worker's end is waited for.
+    grace: Duration,
     victims_at: Instant,
     /// Progress, hits of memory.high and time when progress was last enough.
     progress: (u64, u64, Instant),
@@ -70,7 +77,8 @@ impl Observer {
             timer: ticker(SAMPLE_EVERY).map_err(failed("sampling timer"))?,
             init: init.map(pidfd_open).transpose().map_err(failed("process descriptor of init"))?,
             started: now,
-            deadline: now + plan.deadline,
+            deadline: after(plan.deadline),
+            grace: (plan.deadline / GRACE_SHARE).min(LONGEST_GRACE),
             victims_at: now + VICTIMS_EVERY,
             progress: (0, 0, now),
             samples: Samples::default(),
@@ -102,13 +110,16 @@ impl Observer {
                 return Ok(Stop::InitEnded);
             }
             if ready.socket {
-                match worker.reply() {
+                match worker.reply_at_hand() {
                     Ok(Reply::Done(_)) => {
                         let sample = self.sample(worker, watched, see)?;
                         self.weigh_others(&sample);
                         return Ok(Stop::Filled);
                     }
                     Ok(Reply::Failed(stage, errno)) => return Ok(Stop::WorkerFailed { stage, errno }),
+                    Err(source) if !is_closed(&source) => {
+                        return Err(ProofError::Observe { what: "command socket", source });
+                    }
                     // Closed: its death shows on the pidfd in a moment.
                     _ => {
                         let stop = self.await_end(worker);
@@ -152,7 +163,7 @@ impl Observer {
     /// The socket is closed a little before the pidfd tells (the kernel unmaps in between); waits for it.
     fn await_end(&self, worker: &Worker) -> Stop {
         let mut fds = [PollFd::new(worker.pidfd(), PollFlags::POLLIN)];
-        let left = self.deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(5));
+        let left = self.deadline.saturating_duration_since(Instant::now()).max(self.grace);
         match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
             Ok(0) => Stop::Deadline,
             _ => Stop::WorkerEnded,
@@ -210,6 +221,10 @@ impl Observer {
         }
         None
     }
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
 }
 
 struct Ready {

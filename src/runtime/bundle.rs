@@ -83,6 +83,28 @@ mod tests {
     }
 
     #[test]
+    fn a_pids_limit_of_zero_is_a_limit_since_version_1_3_of_the_specification() {
+        for (version, limited) in [
+            ("1.0.2-dev", false),
+            ("1.2.1", false),
+            ("1.3.0", true),
+            ("1.3.0-rc.1", true),
+            ("1.10.0", true),
+            ("2.0.0", true),
+            ("", true),
+        ] {
+            for limit in [0, 5] {
+                let text = format!(
+                    r#"{{"ociVersion":"{version}","root":{{"path":"r"}},"linux":{{"resources":{{"pids":{{"limit":{limit}}}}}}}}}"#
+                );
+                let spec = parse(text.as_bytes(), Path::new("config.json")).unwrap();
+                let resources = spec.linux().as_ref().unwrap().resources().as_ref().unwrap();
+                assert_eq!(resources.pids().is_some(), limited || limit != 0, "{version}: {limit}");
+            }
+        }
+    }
+
+    #[test]
     fn gos_tolerance_is_ours() {
         let spec = read(
             r#"{"namespaces":[{"type":"pid","path":""}],"seccomp":{"defaultAction":""},"resources":{"pids":{}}}"#,

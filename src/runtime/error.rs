@@ -65,6 +65,9 @@ pub enum RuntimeError {
     /// The container's process could not be made; its own words, or what became of it.
     #[error("unable to start container process: {0}")]
     Start(String),
+    /// A startContainer hook failed, in init's words.
+    #[error("unable to start container process: {0}")]
+    StartHook(String),
     /// A limit that this user may not set; what would change that.
     #[error("unable to start container process: {text}")]
     NotDelegated { text: String, remedy: Option<String> },

@@ -63,13 +63,29 @@ impl Gate {
     }
 }
 
+/// Why the program does not run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failed {
+    /// A startContainer hook failed.
+    Hook(String),
+    /// It cannot be executed.
+    Program(String),
+}
+
+/// Goes before the words of a hook's failure; no text of ours begins with it.
+const HOOK: u8 = 1;
+
 /// Tells the starter why the program does not run. There is nobody else to tell of a failure.
-pub fn report(result: OwnedFd, error: &str) {
-    let mut end = error.len().min(MAX_ERROR);
+pub fn report(result: OwnedFd, failed: &Failed) {
+    let (mark, error): (&[u8], _) = match failed {
+        Failed::Hook(error) => (&[HOOK], error),
+        Failed::Program(error) => (&[], error),
+    };
+    let mut end = error.len().min(MAX_ERROR - mark.len());
     while !error.is_char_boundary(end) {
         end -= 1;
     }
-    let _ = File::from(result).write_all(&error.as_bytes()[..end]);
+    let _ = File::from(result).write_all(&[mark, &error.as_bytes()[..end]].concat());
 }
 
 /// Whether init waits to be started.
@@ -99,24 +115,43 @@ fn open_start(folder: impl AsFd, dir: &Path) -> io::Result<File> {
     Ok(openat(folder, &dir.join(START), flags, Mode::empty())?.into())
 }
 
-/// Starts the container, and waits until its program runs. Returns what init had to say if it does not.
+/// Starts the container. After that only waiting for its program can fail.
 ///
 /// # Errors
-/// Nobody waits, or the pipes cannot be used.
-pub fn open(dir: &Path) -> io::Result<Option<String>> {
+/// Nobody waits, or the pipes cannot be used: it is not started.
+pub fn open(dir: &Path) -> io::Result<Started> {
     let result = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
         .open(dir.join(RESULT))?;
-    open_start(AT_FDCWD, dir)?.write_all(&[1])?;
     // Opening must not wait, reading must.
     let flags = OFlag::from_bits_truncate(fcntl(result.as_fd(), FcntlArg::F_GETFL)?);
     fcntl(result.as_fd(), FcntlArg::F_SETFL(flags & !OFlag::O_NONBLOCK))?;
-    let mut said = Vec::new();
-    result.take(MAX_ERROR as u64).read_to_end(&mut said)?;
-    // Nobody reads it any more; to open it without success is more work for whoever asks than to find nothing.
-    let _ = std::fs::remove_file(dir.join(START));
-    Ok((!said.is_empty()).then(|| String::from_utf8_lossy(&said).into_owned()))
+    open_start(AT_FDCWD, dir)?.write_all(&[1])?;
+    Ok(Started(result))
+}
+
+/// A container that was let go.
+#[derive(Debug)]
+pub struct Started(File);
+
+impl Started {
+    /// Waits until the program runs. Returns what init had to say if it does not.
+    ///
+    /// # Errors
+    /// It is not known whether it runs.
+    pub fn wait(self, dir: &Path) -> io::Result<Option<Failed>> {
+        let mut said = Vec::new();
+        self.0.take(MAX_ERROR as u64).read_to_end(&mut said)?;
+        // Nobody reads it any more; to open it without success is more work for whoever asks than to find nothing.
+        let _ = std::fs::remove_file(dir.join(START));
+        let text = |said: &[u8]| String::from_utf8_lossy(said).into_owned();
+        Ok(match said.split_first() {
+            None => None,
+            Some((&HOOK, said)) => Some(Failed::Hook(text(said))),
+            Some(_) => Some(Failed::Program(text(&said))),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -131,9 +166,10 @@ mod tests {
         assert!(is_waiting(dir.path()).unwrap());
         let init = std::thread::spawn(move || {
             gate.wait().unwrap();
-            report(gate.into_result(), "no such program");
+            report(gate.into_result(), &Failed::Hook("no such program".to_owned()));
         });
-        assert_eq!(open(dir.path()).unwrap().as_deref(), Some("no such program"));
+        let said = open(dir.path()).unwrap().wait(dir.path()).unwrap();
+        assert_eq!(said, Some(Failed::Hook("no such program".to_owned())));
         init.join().unwrap();
         // Children that other tests fork meanwhile have the pipe open for a moment.
         let end = std::time::Instant::now() + std::time::Duration::from_secs(10);

@@ -11,6 +11,7 @@ use super::container::Container;
 use super::create::has_own_pids;
 use super::error::{Result, RuntimeError};
 use super::receipts;
+use crate::poll::after;
 use crate::sys::clone::pidfd_send_signal;
 use crate::sys::process::pidfd_open;
 
@@ -88,7 +89,7 @@ pub(super) fn end_held(init: &OwnedFd, cgroup: Option<&Cgroup>, id: &str) -> Res
 
 /// A pidfd is readable when its process has ended.
 fn wait_readable(pidfd: std::os::fd::BorrowedFd<'_>, patience: Duration, id: &str) -> Result<()> {
-    let end = Instant::now() + patience;
+    let end = after(patience);
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];

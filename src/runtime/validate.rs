@@ -5,7 +5,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 use super::error::{Result, RuntimeError};
 use super::process::{io_priority, memory_policy::MemoryPolicy, personality, scheduler, selinux, sysctl};
-use super::{intel_rdt, network, rootfs};
+use super::{hooks, intel_rdt, network, rootfs};
 
 /// Whether the config has a namespace of this kind, new or joined.
 pub fn has_namespace(spec: &Spec, kind: LinuxNamespaceType) -> bool {
@@ -25,8 +25,11 @@ pub fn validate(spec: &Spec, no_pivot: bool, rootless: bool) -> Result<()> {
     if let Some(devices) = linux.and_then(|linux| linux.net_devices().as_ref()) {
         network::validate(devices, namespaces, rootless).map_err(RuntimeError::invalid)?;
     }
+    if let Some(hooks) = spec.hooks() {
+        hooks::validate(hooks).map_err(RuntimeError::invalid)?;
+    }
     names(spec)?;
-    namespace_options(spec)?;
+    namespace_options(spec, rootless)?;
     if let Some(sysctls) = linux.and_then(|linux| linux.sysctl().as_ref()) {
         sysctl::validate(sysctls, namespaces).map_err(RuntimeError::invalid)?;
     }
@@ -90,7 +93,7 @@ fn names(spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-fn namespace_options(spec: &Spec) -> Result<()> {
+fn namespace_options(spec: &Spec, rootless: bool) -> Result<()> {
     let Some(linux) = spec.linux() else { return Ok(()) };
     let path_of = |kind| {
         linux
@@ -101,12 +104,22 @@ fn namespace_options(spec: &Spec) -> Result<()> {
             .and_then(|n| n.path().as_ref())
     };
     let given = |mappings: &Option<Vec<_>>| mappings.as_ref().is_some_and(|mappings| !mappings.is_empty());
-    let mapped = given(linux.uid_mappings()) || given(linux.gid_mappings());
+    let (uids, gids) = (given(linux.uid_mappings()), given(linux.gid_mappings()));
+    let mapped = uids || gids;
     if has_namespace(spec, LinuxNamespaceType::User) {
-        if path_of(LinuxNamespaceType::User).is_none() && !mapped {
-            return Err(invalid(
-                "user namespaces enabled, but no namespace path to join nor mappings to apply specified",
-            ));
+        if path_of(LinuxNamespaceType::User).is_none() {
+            let missing = match (uids, gids) {
+                (true, true) => None,
+                (false, false) => Some(
+                    "user namespaces enabled, but no namespace path to join nor mappings to apply specified",
+                ),
+                (false, true) => Some("user namespaces enabled, but no uid mappings found"),
+                (true, false) => Some("user namespaces enabled, but no gid mappings found"),
+            };
+            // Without root it is said in other words.
+            if let Some(missing) = missing.filter(|_| !rootless || !mapped) {
+                return Err(invalid(missing));
+            }
         }
     } else if mapped {
         return Err(invalid(
@@ -166,6 +179,67 @@ mod tests {
         validate(&spec, false, rootless).map_or_else(|error| error.to_string(), |()| "fine".to_owned())
     }
 
+    /// Text of `{:?}` of a type: `Mount { destination: …`, `Some(…`, `None`.
+    fn is_debug_text(message: &str) -> bool {
+        let words: Vec<&str> = message.split_whitespace().collect();
+        let is_type = |word: &str| word.starts_with(char::is_uppercase) && word.contains(char::is_lowercase);
+        words.windows(2).any(|pair| is_type(pair[0]) && pair[1].starts_with('{'))
+            || words.iter().any(|word| is_type(word) && word.contains('('))
+            || words.iter().any(|word| word.trim_matches(|c: char| !c.is_alphanumeric()) == "None")
+    }
+
+    #[test]
+    fn no_refusal_shows_how_rust_prints_a_value() {
+        assert!(is_debug_text("invalid mount Mount { destination: \"/x\" }: no"));
+        assert!(is_debug_text("bad Some(3)"));
+        let process = |more: &str| {
+            format!(r#"{{"process":{{"cwd":"/","args":["a"],"user":{{"uid":0,"gid":0}},{more}}}}}"#)
+        };
+        let mount = |more: &str| format!(r#"{{"mounts":[{{"destination":"/x",{more}}}]}}"#);
+        let linux = |more: &str| format!(r#"{{"linux":{{{more}}}}}"#);
+        let all = [
+            r#"{"process":{"cwd":"","args":["a"],"user":{"uid":0,"gid":0}}}"#.to_owned(),
+            r#"{"process":{"cwd":"x","args":["a"],"user":{"uid":0,"gid":0}}}"#.to_owned(),
+            r#"{"process":{"cwd":"/","args":[],"user":{"uid":0,"gid":0}}}"#.to_owned(),
+            process(r#""selinuxLabel":"a:b:c:d""#),
+            process(r#""scheduler":{"policy":"SCHED_OTHER","nice":99}"#),
+            process(r#""scheduler":{"policy":"SCHED_OTHER","priority":9}"#),
+            process(r#""scheduler":{"policy":"SCHED_FIFO","nice":1,"runtime":4}"#),
+            process(r#""ioPriority":{"class":"IOPRIO_CLASS_RT","priority":8}"#),
+            r#"{"hostname":"x"}"#.to_owned(),
+            r#"{"domainname":"x"}"#.to_owned(),
+            r#"{"hooks":{"poststop":[{"path":"/a"},{"path":"/a","timeout":0}]}}"#.to_owned(),
+            r#"{"hooks":{"prestart":[{"path":"/a","timeout":-1}]}}"#.to_owned(),
+            mount(r#""source":"/y","options":["bind","idmap"]"#),
+            mount(r#""source":"/y","type":"tmpfs","options":["idmap"]"#),
+            mount(r#""source":"/y","options":["rbind","mode=755"]"#),
+            mount(r#""source":"a\u0000b","options":["rbind"]"#),
+            linux(r#""namespaces":[{"type":"user"}]"#),
+            linux(r#""namespaces":[{"type":"user"}],"uidMappings":[{"containerID":0,"hostID":0,"size":1}]"#),
+            linux(r#""namespaces":[{"type":"user"}],"gidMappings":[{"containerID":0,"hostID":0,"size":1}]"#),
+            linux(r#""uidMappings":[{"containerID":0,"hostID":0,"size":1}]"#),
+            linux(r#""timeOffsets":{"monotonic":{"secs":1,"nanosecs":0}}"#),
+            linux(
+                r#""namespaces":[{"type":"time","path":"/x"}],"timeOffsets":{"monotonic":{"secs":1,"nanosecs":0}}"#,
+            ),
+            linux(r#""sysctl":{"vm.swappiness":"1"}"#),
+            linux(r#""sysctl":{"net.core.somaxconn":"1"}"#),
+            linux(r#""sysctl":{"kernel.shmmax":"1"}"#),
+            linux(r#""sysctl":{"user.max_user_namespaces":"1"}"#),
+            linux(r#""intelRdt":{"closID":".."}"#),
+            linux(r#""netDevices":{"eth0":{}}"#),
+            linux(r#""netDevices":{"a/b":{}},"namespaces":[{"type":"network"}]"#),
+            linux(r#""memoryPolicy":{"mode":"MPOL_BIND","nodes":"x"}"#),
+            linux(r#""rootfsPropagation":"wild""#),
+            linux(r#""maskedPaths":["/proc/kcore"]"#),
+        ];
+        for change in all {
+            let message = check(&change, false);
+            assert_ne!(message, "fine", "{change}");
+            assert!(!is_debug_text(&message), "{change}: {message}");
+        }
+    }
+
     #[test]
     fn each_refusal_is_runcs() {
         assert_eq!(check("{}", false), "fine");
@@ -189,6 +263,13 @@ mod tests {
         assert_eq!(
             check(r#"{"linux":{"timeOffsets":{"monotonic":{"secs":1,"nanosecs":0}}}}"#, false),
             "time namespace offsets specified, but time namespace isn't enabled in the config"
+        );
+        assert_eq!(
+            check(
+                r#"{"linux":{"namespaces":[{"type":"user"}],"gidMappings":[{"containerID":0,"hostID":0,"size":1}]}}"#,
+                false
+            ),
+            "user namespaces enabled, but no uid mappings found"
         );
         assert_eq!(
             check(

@@ -22,7 +22,8 @@ fn descriptor(result: libc::c_long) -> Result<OwnedFd> {
 }
 
 /// What Rust's own entry does that a program relies on: a closed standard stream is /dev/null, or a file that is opened
-/// would take its place, and writing where nobody reads is an error, no signal.
+/// would take its place, and writing where nobody reads is an error, no signal. So is writing beyond the limit of a file's
+/// size, by a handler that does nothing: an exec puts the default action back, for every program that rt executes.
 pub fn prepare_as_program() {
     let mut streams = [0, 1, 2].map(|fd| libc::pollfd { fd, events: 0, revents: 0 });
     // SAFETY: the array lives through the call and has three elements.
@@ -35,6 +36,9 @@ pub fn prepare_as_program() {
     }
     // SAFETY: SIG_IGN is no handler that could run.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    extern "C" fn nothing(_: libc::c_int) {}
+    // SAFETY: the handler does nothing.
+    unsafe { libc::signal(libc::SIGXFSZ, nothing as *const () as libc::sighandler_t) };
 }
 
 /// Clears the environment that the caller gave from this process: from what its children inherit, and from its memory, where
@@ -47,24 +51,27 @@ pub fn forget_environment() {
     // SAFETY: the list ends with null and nobody else changes it. The kernel lays the strings of the environment down side by
     // side, and the name of the program right behind them (AT_EXECFN): what is cleared lies between the two, on the stack.
     unsafe {
-        let end = libc::getauxval(libc::AT_EXECFN);
-        let mut start = end;
+        let end = usize::try_from(libc::getauxval(libc::AT_EXECFN)).unwrap_or_default();
+        // One that was set since is on the heap, far below.
+        let is_the_callers =
+            |text: *mut libc::c_char| end.checked_sub(text.addr()).is_some_and(|left| left < MAX_ENVIRONMENT);
+        let mut first = None;
         let mut variable = environ;
         while !variable.is_null() && !(*variable).is_null() {
-            let address = (*variable).addr() as libc::c_ulong;
-            // One that was set since is on the heap, far below.
-            if address < start && end - address < MAX_ENVIRONMENT {
-                start = address;
+            if is_the_callers(*variable) && first.is_none_or(|first| *variable < first) {
+                first = Some(*variable);
             }
             variable = variable.add(1);
         }
-        std::ptr::write_bytes(start as *mut u8, 0, (end - start) as usize);
+        if let Some(first) = first {
+            std::ptr::write_bytes(first, 0, end - first.addr());
+        }
         environ = (&raw mut NONE).cast();
     }
 }
 
 /// The kernel takes no more than three quarters of 8 MiB for arguments and environment (execve(2)).
-const MAX_ENVIRONMENT: libc::c_ulong = 6 << 20;
+const MAX_ENVIRONMENT: usize = 6 << 20;
 
 /// prlimit(2): sets a resource limit of `pid` (0: the caller). `resource` is a RLIMIT_ number.
 pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
@@ -197,6 +204,12 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd> {
 pub fn knows_capability(number: u32) -> bool {
     // SAFETY: prctl with integer arguments.
     unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(number), 0, 0, 0) != -1 }
+}
+
+/// PR_CAPBSET_READ: whether the caller's bounding set has the capability.
+pub fn has_bounding(number: u32) -> bool {
+    // SAFETY: prctl with integer arguments.
+    unsafe { libc::prctl(libc::PR_CAPBSET_READ, libc::c_ulong::from(number), 0, 0, 0) == 1 }
 }
 
 /// PR_CAPBSET_DROP. EINVAL: the kernel does not know the capability; EPERM: no CAP_SETPCAP.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 
 use super::wire::{Body, Call, HEAD, Property, Received, rest_of};
+use crate::poll::after;
 
 /// runc's patience with a job.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -175,7 +176,7 @@ impl Manager {
         self.serial += 1;
         let io = |error| ManagerError::Io { member, error };
         self.stream.write_all(&call.message(self.serial, body)).map_err(io)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = after(PATIENCE);
         loop {
             let received = self.receive(deadline).map_err(io)?;
             match received.kind {
@@ -201,7 +202,7 @@ impl Manager {
     }
 
     fn wait_for_job(&mut self, job: &str) -> Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = after(PATIENCE);
         loop {
             if let Some((_, result)) = self.ended.iter().find(|(path, _)| path == job) {
                 return if result == "done" { Ok(()) } else { Err(ManagerError::Job(result.clone())) };

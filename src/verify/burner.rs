@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, SysconfVar, getppid, sysconf};
 
 use crate::exit::ExitStatus;
+use crate::log;
 
 /// The hidden subcommand.
 pub const SUBCOMMAND: &str = "__burn";
@@ -21,7 +22,7 @@ pub const SUBCOMMAND: &str = "__burn";
 pub fn run(args: &[OsString]) -> ExitStatus {
     let parent = args.first().and_then(|pid| pid.to_str()?.parse().ok()).map(Pid::from_raw);
     if prctl::set_pdeathsig(Signal::SIGKILL).is_err() || parent != Some(getppid()) {
-        eprintln!("rt: '{SUBCOMMAND}' is started by the checklist only");
+        log::to_stderr(format!("rt: '{SUBCOMMAND}' is started by the checklist only\n").as_bytes());
         return ExitStatus::USAGE;
     }
     loop {

@@ -221,6 +221,28 @@ two() { # PID: a container's first process, and one that was executed in it
 	done
 }
 
+@test "[limits] without a limit of processes there is none" {
+	needs_cgroups
+	for limit in -1 0; do
+		run run_box --rm --pids-limit "$limit" box sh -c 'sleep 0 & wait; echo forked'
+		equal "$status $output" "0 forked"
+	done
+}
+
+@test "[hooks] a poststart hook that fails is an error, and podman cleans up without another" {
+	mkdir -p "$W/failing.d"
+	echo '#!/bin/sh
+		echo no >&2; exit 3' >"$W/failing"
+	chmod 755 "$W" "$W/failing"
+	echo '{"version":"1.0.0","hook":{"path":"'"$W/failing"'"},"when":{"always":true},"stages":["poststart"]}' >"$W/failing.d/failing.json"
+	HOOKS=$W/failing.d run run_box -d --name one box sleep 1000
+	[ "$status" != 0 ]
+	contains "$output" "error running poststart hook #0: exit status 3"
+	[[ $output != *"does not exist"* ]]
+	run pod rm --force one
+	[[ $output != *[Ee]rror* ]]
+}
+
 @test "[pods] members share the pod's network, each with its limit" {
 	pod pod create --name p --network none ${PARENT:+--cgroup-parent "$PARENT"}
 	pod run -d --pod p --name a --memory 64m box sh -c 'while :; do echo hello | nc -l -p 8080; done'

@@ -103,3 +103,20 @@ status_of() { task_ctr task ls | awk -v n="$1" '$1 == n { print $3 }'; }
 	equal "$(left_of left-over)" ""
 	[ ! -e "/run/containerd/runc/$MARK/left-over" ]
 }
+
+@test "[hooks] hooks at the start that fail are an error, and what follows is quiet" {
+	local bundle=$W/failing stage
+	mkdir -p "$bundle"
+	for stage in poststart startContainer; do
+		rm -f "$bundle/config.json"
+		"$RT_BIN" spec --bundle "$bundle"
+		sed -i -e 's/"terminal": true/"terminal": false/' -e "s,\"path\": \"rootfs\",\"path\": \"$W/box\"," -e 's/"readonly": true/"readonly": false/' \
+			-e 's|"ociVersion"|"hooks": { "'$stage'": [{ "path": "/bin/false" }] }, &|' "$bundle/config.json"
+		run task_ctr run --runc-binary "$RT_BIN" --config "$bundle/config.json" "$stage"
+		[ "$status" != 0 ]
+		contains "$output" "error running $stage hook #0: exit status 1"
+		[[ $output != *"does not exist"* ]]
+		run ! grep -i "does not exist" "$W/containerd.log"
+		remove "$stage"
+	done
+}

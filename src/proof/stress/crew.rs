@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::poll::after;
 use crate::proof::error::ProofError;
 use crate::proof::scratch::Scratch;
 use crate::proof::strategy::Strategy;
@@ -131,7 +132,7 @@ impl Member {
     pub fn take(&mut self, ended: bool, told: bool) -> Result<Event, ProofError> {
         let Some(worker) = self.worker.as_mut() else { return Ok(Event::Nothing) };
         if told {
-            match worker.reply() {
+            match worker.reply_at_hand() {
                 Ok(Reply::Done(_)) => {
                     let _ = worker.sustain();
                     self.state = MemberState::Sustaining;
@@ -149,7 +150,7 @@ impl Member {
     fn bury(&mut self) -> Result<WorkerEnd, ProofError> {
         let end = self.dismiss()?.unwrap_or(WorkerEnd::Exit(0));
         let later = RESTART_AFTER.saturating_mul(1 << self.kills.min(8)).min(RESTART_AT_LATEST);
-        self.restart_at = Instant::now() + later;
+        self.restart_at = after(later);
         self.kills += u64::from(matches!(end, WorkerEnd::Signal(_)));
         Ok(end)
     }

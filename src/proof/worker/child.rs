@@ -18,6 +18,7 @@ use nix::unistd::{Pid, getppid};
 use super::wire::{Order, Reply, Stage};
 use super::{door, seclude};
 use crate::exit::ExitStatus;
+use crate::log;
 use crate::proof::oom_score::OomScore;
 use crate::proof::scratch::{Medium, open_file};
 use crate::proof::strategy::{Fill, PAGE, Strategy};
@@ -73,7 +74,7 @@ impl Arguments {
 /// Runs the worker on the arguments after the subcommand, until the parent closes the socket or the kernel kills.
 pub fn run(args: &[OsString]) -> ExitStatus {
     let Some(arguments) = Arguments::parse(args) else {
-        eprintln!("rt: '{SUBCOMMAND}' is started by the prover only");
+        log::to_stderr(format!("rt: '{SUBCOMMAND}' is started by the prover only\n").as_bytes());
         return ExitStatus::USAGE;
     };
     let ready = set_up(&arguments);

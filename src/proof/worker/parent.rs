@@ -183,6 +183,14 @@ impl Worker {
         Reply::receive(&mut self.socket)
     }
 
+    /// The reply that [`Self::socket`] says is there. One that came in part is an error: the rest is not waited for.
+    pub fn reply_at_hand(&mut self) -> io::Result<Reply> {
+        self.socket.set_nonblocking(true)?;
+        let reply = self.reply();
+        self.socket.set_nonblocking(false)?;
+        reply
+    }
+
     /// Bytes used so far, as the worker last said; right even after its death.
     pub fn touched(&self) -> u64 {
         self.page.cells()[TOUCHED_CELL].load(Ordering::Acquire)

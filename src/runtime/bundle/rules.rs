@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use oci_spec::runtime::{IOPriorityClass, LinuxDeviceCgroup, LinuxDeviceType, LinuxResources, Spec};
 
 use crate::json::{Field, Reads, Rules};
+use crate::runtime::cgroups::drop_zero_pids;
 use crate::runtime::error::{Result, RuntimeError};
 use crate::runtime::process::capabilities::{NAMES, warn_unknown};
 use crate::runtime::process::memory_policy::MemoryPolicyError;
@@ -132,9 +133,11 @@ impl SpecRules {
         if spec.root().is_none() {
             return Err(RuntimeError::Invalid("root must be specified".to_owned()));
         }
+        let version = spec.version().clone();
         let Some(linux) = spec.linux_mut() else { return Ok(()) };
         if let Some(resources) = linux.resources_mut() {
             self.finish_resources(resources)?;
+            drop_zero_pids(resources, &version);
         }
         let mut seen = BTreeSet::new();
         for namespace in linux.namespaces_mut().iter_mut().flatten() {

@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::members::{pids_in, sub_cgroups};
 use super::{Cgroup, CgroupError, Result, Version, knob};
+use crate::poll::after;
 
 const STATE: &str = "freezer.state";
 /// Whether a cgroup of v1 itself is frozen, whatever those above it are.
@@ -192,7 +193,7 @@ fn is_frozen_v2(dir: &Path) -> Result<bool> {
 fn wait_frozen(dir: &Path) -> Result<bool> {
     let path = dir.join("cgroup.events");
     let file = File::open(&path).map_err(|error| CgroupError::Open { path: path.clone(), error })?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = after(PATIENCE);
     let mut text = [0_u8; 256];
     loop {
         let length =

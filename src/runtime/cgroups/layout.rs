@@ -78,9 +78,9 @@ fn read(path: &str) -> Result<Vec<u8>, CgroupError> {
 /// The part of its hierarchy that the mount at `point` shows.
 pub(super) fn mount_root(point: &Path) -> Option<PathBuf> {
     let mountinfo = read("/proc/self/mountinfo").ok()?;
-    let entries = mountinfo.split(|byte| *byte == b'\n').filter_map(Entry::parse);
+    let mut entries = mountinfo.split(|byte| *byte == b'\n').filter_map(Entry::parse);
     // Of mounts on the same point the last one is seen.
-    entries.filter(|entry| unescape(entry.point) == point).last().map(|entry| unescape(entry.root))
+    entries.rfind(|entry| unescape(entry.point) == point).map(|entry| unescape(entry.root))
 }
 
 impl Host {

@@ -44,7 +44,7 @@ pub use glimpse::{Above, Glimpse};
 pub use join::SubCgroups;
 pub use oom::{OomEvent, OomWatch};
 pub use place::Place;
-pub use request::merge_resources;
+pub use request::{drop_zero_pids, merge_resources};
 pub use stats::Stats;
 pub use systemd::Unit;
 pub use undo::Before;

@@ -6,6 +6,18 @@ use oci_spec::runtime::{
 
 use super::limits::memory::given;
 
+/// Before version 1.3 of the spec a pids limit of 0 is none, and engines of that time write it for "unlimited".
+pub fn drop_zero_pids(resources: &mut LinuxResources, oci_version: &str) {
+    let mut numbers = oci_version.split('.').map(str::parse::<u64>);
+    let is_old = match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < (1, 3),
+        _ => false,
+    };
+    if is_old && resources.pids().is_some_and(|pids| pids.limit() == 0) {
+        resources.set_pids(None);
+    }
+}
+
 /// Merges an update into the resources asked for so far: what is not given (or 0 where that means it) stays.
 pub fn merge_resources(asked: &mut LinuxResources, change: &LinuxResources) {
     if let Some(mut unified) = asked.unified().clone() {

@@ -6,12 +6,14 @@ mod status;
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use oci_spec::runtime::Hook;
+use oci_spec::runtime::{Hook, Hooks};
 
 use self::child::{Ended, Output};
 use super::process::reason::Reason;
+use crate::hook::listed::lists;
+use crate::poll::after;
 
 /// How a list of hooks is run.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +61,9 @@ pub enum HookFailure {
         /// What it printed, the first 64 KiB of each stream.
         output: Output,
     },
+    /// Its time would be over before it began.
+    #[error("invalid timeout {0}: it must be greater than 0 seconds")]
+    Timeout(i64),
     /// It was killed with its process group.
     #[error("hook ran past specified timeout of {:.1}s", .0.as_secs_f64())]
     TimedOut(Duration),
@@ -72,13 +77,32 @@ pub fn run_all(hooks: &[Hook], state: &[u8], run: &HookRun<'_>) -> Result<(), Ho
     Ok(())
 }
 
+/// Checks what can be checked of hooks before any is run.
+pub fn validate(hooks: &Hooks) -> Result<(), HookError> {
+    for (name, list) in lists(hooks) {
+        for (index, hook) in list.iter().enumerate() {
+            timeout_of(hook).map_err(|cause| HookError { name: name.to_owned(), index, cause })?;
+        }
+    }
+    Ok(())
+}
+
+/// The spec: a timeout is greater than zero.
+fn timeout_of(hook: &Hook) -> Result<Option<Duration>, HookFailure> {
+    let Some(seconds) = hook.timeout() else { return Ok(None) };
+    match u64::try_from(seconds) {
+        Ok(seconds @ 1..) => Ok(Some(Duration::from_secs(seconds))),
+        _ => Err(HookFailure::Timeout(seconds)),
+    }
+}
+
 fn run_one(hook: &Hook, state: &[u8], run: &HookRun<'_>) -> Result<(), HookFailure> {
-    let timeout = hook.timeout().map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+    let timeout = timeout_of(hook)?;
     let child = child::start(hook, run).map_err(|error| HookFailure::Start {
         path: hook.path().display().to_string(),
         reason: Reason::of(&error),
     })?;
-    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let deadline = timeout.map(after);
     match child.finish(state, deadline).map_err(HookFailure::Wait)? {
         Ended::TimedOut => Err(HookFailure::TimedOut(timeout.unwrap_or_default())),
         Ended::Exited(status, _) if status.success() => Ok(()),

@@ -1,5 +1,7 @@
 //! Hooks run as real processes.
 
+use std::time::Instant;
+
 use super::*;
 
 fn hooks(json: &str) -> Vec<Hook> {

@@ -125,11 +125,11 @@ impl Finish<'_> {
             Ok(root) => userdb::home_or_default(root, user),
             Err(_) => "/".into(),
         };
-        Ok(match self.process.env() {
-            Some(list) if listen.is_empty() => Environment::prepare(Some(list), home)?,
-            Some(list) => Environment::prepare(Some(&[list.as_slice(), &listen].concat()), home)?,
-            None if listen.is_empty() => Environment::prepare(None, home)?,
-            None => Environment::prepare(Some(&listen), home)?,
+        let own = self.process.env().as_deref().unwrap_or_default();
+        Ok(if listen.is_empty() {
+            Environment::prepare(own, home)?
+        } else {
+            Environment::prepare(&[own, &listen].concat(), home)?
         })
     }
 

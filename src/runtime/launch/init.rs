@@ -111,11 +111,14 @@ impl InitJob<'_> {
         end_on(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]);
         let mut waiting = gate;
         let started = waiting.wait().map_err(Failure::from).and_then(|()| self.start_hooks(&environment));
-        let (failure, report) = match started {
-            Ok(()) => finish.execute(&program, waiting.into_result()),
-            Err(failure) => (failure, waiting.into_result()),
+        let (failure, why, report) = match started {
+            Ok(()) => {
+                let (failure, report) = finish.execute(&program, waiting.into_result());
+                (failure, gate::Failed::Program as fn(String) -> _, report)
+            }
+            Err(failure) => (failure, gate::Failed::Hook as fn(String) -> _, waiting.into_result()),
         };
-        gate::report(report, &super::words(&failure));
+        gate::report(report, &why(super::words(&failure)));
     }
 
     fn prepare(

@@ -182,13 +182,19 @@ fn enter(plan: &Plan, kind: LinuxNamespaceType) -> Result<(), Failure> {
     }
 }
 
-/// Becomes the user namespace's root.
+/// Becomes the user namespace's root, which one that was joined may not have.
 fn become_root() -> Result<(), Failure> {
     match setgroups(&[]) {
         Ok(()) | Err(Errno::EPERM) => {}
         Err(errno) => return Err(call("setgroups")(errno)),
     }
     let (gid, uid) = (Gid::from_raw(0), Uid::from_raw(0));
-    setresgid(gid, gid, gid).map_err(call("failed to become root group in user namespace"))?;
-    setresuid(uid, uid, uid).map_err(call("failed to become root in user namespace"))
+    setresgid(gid, gid, gid).map_err(|errno| match errno {
+        Errno::EINVAL => "the user namespace has no mapping for gid 0".into(),
+        errno => call("failed to become root group in user namespace")(errno),
+    })?;
+    setresuid(uid, uid, uid).map_err(|errno| match errno {
+        Errno::EINVAL => "the user namespace has no mapping for uid 0".into(),
+        errno => call("failed to become root in user namespace")(errno),
+    })
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use libcontainer::capabilities::CapabilityExt;
 use nix::errno::Errno;
+use nix::sys::prctl;
 use oci_spec::runtime::LinuxCapabilities;
 use serde::{Deserialize, Serialize};
 
@@ -126,15 +127,36 @@ impl CapabilitySets {
         }
     }
 
-    /// Cuts the bounding set, before the user changes. Without CAP_SETPCAP nothing is done, as in runc.
+    /// Cuts the bounding set, before the user changes. It stays where CAP_SETPCAP is missing: with a warning, and only as
+    /// long as no program can gain from it.
     pub fn apply_bounding(&self) -> Result<(), CapabilityError> {
         for number in (0..64).filter(|number| self.bounding & 1 << number == 0) {
             match sys::drop_bounding(number) {
                 Ok(()) => {}
-                Err(Errno::EINVAL | Errno::EPERM) => break,
+                // The first number that the kernel does not know.
+                Err(Errno::EINVAL) => break,
+                Err(Errno::EPERM) => return self.keep_bounding(),
                 Err(errno) => return Err(CapabilityError::Bounding(errno.into())),
             }
         }
+        Ok(())
+    }
+
+    /// Whether the bounding set may stay as the caller of rt has it.
+    fn keep_bounding(&self) -> Result<(), CapabilityError> {
+        let kept = (0..64).filter(|number| self.bounding & 1 << number == 0 && sys::has_bounding(*number));
+        let kept: Vec<&str> = kept.map(name_of).collect();
+        if kept.is_empty() {
+            return Ok(());
+        }
+        // Without no_new_privs a set-user-ID program, or one with file capabilities, would have them.
+        if !prctl::get_no_new_privs().unwrap_or(false) {
+            return Err(CapabilityError::Bounding(Errno::EPERM.into()));
+        }
+        tracing::warn!(
+            "cannot drop capabilities from the bounding set without CAP_SETPCAP: [{}]",
+            kept.join(" ")
+        );
         Ok(())
     }
 

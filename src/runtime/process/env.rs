@@ -26,9 +26,8 @@ pub struct Environment {
 
 impl Environment {
     /// Prepares the list of a spec. `home` is asked for the home folder of the user only where HOME is missing
-    /// or empty. No list at all stays no environment, without HOME, as in runc.
-    pub fn prepare(list: Option<&[String]>, home: impl FnOnce() -> OsString) -> Result<Self, EnvError> {
-        let Some(list) = list else { return Ok(Self::default()) };
+    /// or empty.
+    pub fn prepare(list: &[String], home: impl FnOnce() -> OsString) -> Result<Self, EnvError> {
         let mut seen = HashSet::with_capacity(list.len());
         let mut entries = Vec::with_capacity(list.len() + 1);
         let mut home_is_set = false;
@@ -100,7 +99,7 @@ mod tests {
 
     fn prepared(list: &[&str]) -> Result<Vec<String>, EnvError> {
         let list: Vec<String> = list.iter().map(ToString::to_string).collect();
-        let environment = Environment::prepare(Some(&list), || "/root".into())?;
+        let environment = Environment::prepare(&list, || "/root".into())?;
         Ok(environment.entries.iter().map(|entry| entry.to_string_lossy().into_owned()).collect())
     }
 
@@ -110,7 +109,6 @@ mod tests {
         assert_eq!(prepared(&["HOME=/over"]).unwrap(), ["HOME=/over"]);
         assert_eq!(prepared(&["HOME=", "PATH=/bin"]).unwrap(), ["PATH=/bin", "HOME=/root"]);
         assert_eq!(prepared(&["HOME=/over", "HOME="]).unwrap(), ["HOME=/root"]);
-        assert_eq!(Environment::prepare(None, || "/root".into()).unwrap(), Environment::default());
     }
 
     #[test]
@@ -132,7 +130,7 @@ mod tests {
     #[test]
     fn values_and_pairs_split_at_the_first_equals_sign() {
         let list = ["PATH=/a=b".to_owned(), "PATHS=x".to_owned()];
-        let environment = Environment::prepare(Some(&list), || "/".into()).unwrap();
+        let environment = Environment::prepare(&list, || "/".into()).unwrap();
         assert_eq!(environment.get("PATH"), Some(OsStr::new("/a=b")));
         assert_eq!(environment.get("PAT"), None);
         assert_eq!(environment.pairs()[1], ("PATHS".into(), "x".into()));

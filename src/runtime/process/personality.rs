@@ -25,7 +25,7 @@ pub fn parse(domain: &str) -> Result<LinuxPersonalityDomain, PersonalityError> {
 /// Warns about flags, once, in the parent.
 pub fn validate(spec: &LinuxPersonality) {
     if let Some(flags) = spec.flags().as_ref().filter(|flags| !flags.is_empty()) {
-        tracing::warn!("ignoring unsupported personality flags: {flags:?}");
+        tracing::warn!("ignoring unsupported personality flags: [{}]", flags.join(" "));
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use nix::libc;
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
 use oci_spec::runtime::{LinuxCapabilities, User};
 
 use super::affinity::{self, ExecAffinity};
@@ -101,7 +102,13 @@ fn capabilities_the_runtime_lacks_are_an_error() {
             more.apply().unwrap_err().to_string(),
             "unable to apply caps: can't apply capabilities: operation not permitted"
         );
-        // Without CAP_SETPCAP the bounding set stays, and nobody complains.
+        // Without CAP_SETPCAP the bounding set stays, which is an error where a program could gain from it.
+        all.apply_bounding().unwrap();
+        assert_eq!(
+            CapabilitySets::default().apply_bounding().unwrap_err().to_string(),
+            "unable to apply bounding set: operation not permitted"
+        );
+        prctl::set_no_new_privs().unwrap();
         CapabilitySets::default().apply_bounding().unwrap();
         assert_eq!(capability_sets()[0], 0x20);
     });
@@ -492,7 +499,7 @@ fn an_owner_only_program_runs_with_cap_dac_override() {
 #[test]
 fn a_program_gets_its_arguments_and_environment() {
     let list = ["PATH=/bin:/usr/bin".to_owned(), "X=two".to_owned(), "X=seven".to_owned()];
-    let environment = Environment::prepare(Some(&list), || "/root".into()).unwrap();
+    let environment = Environment::prepare(&list, || "/root".into()).unwrap();
     let script = "test $0,$1,$X,$HOME = zero,one,seven,/root && exit 7";
     let arguments = ["sh", "-c", script, "zero", "one"].map(ToOwned::to_owned);
     let ended = in_child(|| {

@@ -16,7 +16,7 @@ pub fn validate(spec: &Spec, no_pivot: bool) -> Result<(), RootfsError> {
         .and_then(|()| {
             spec.mounts().iter().flatten().enumerate().try_for_each(|(index, mount)| {
                 validate_mount(spec, index, mount)
-                    .map_err(|reason| format!("invalid mount {mount:?}: {reason}"))
+                    .map_err(|reason| format!("invalid mount {:?}: {reason}", mount.destination()))
             })
         })
         .map_err(RootfsError::Invalid)

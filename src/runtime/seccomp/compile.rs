@@ -139,15 +139,15 @@ fn add_rule(
     rule: &LinuxSyscall,
     default: ScmpAction,
 ) -> Result<(), SeccompError> {
+    if rule.names().iter().any(String::is_empty) {
+        return Err(SeccompError::EmptyName);
+    }
     let action = action(rule.action(), rule.errno_ret())?;
     if action == default {
         // libseccomp refuses a rule that changes nothing.
         return Ok(());
     }
     for name in rule.names() {
-        if name.is_empty() {
-            return Err(SeccompError::EmptyName);
-        }
         let Ok(call) = ScmpSyscall::from_name(name) else {
             tracing::debug!("unknown seccomp syscall {name:?} ignored");
             continue;

@@ -149,6 +149,12 @@ fn profiles_that_runc_refuses() {
         error(&notify("write", r#","listenerPath":"/x""#)),
         "SCMP_ACT_NOTIFY cannot be used for the write syscall"
     );
+    // Also where the rule changes nothing.
+    for action in ["SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"] {
+        let rule = format!(r#"{{"names":["mkdir",""],"action":"{action}"}}"#);
+        let profile = format!(r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{rule}]}}"#);
+        assert_eq!(error(&profile), "empty string is not a valid syscall");
+    }
     assert_eq!(error(&notify("mkdir", "")), "seccomp listenerPath is not set");
     assert_eq!(error(&notify("mkdir", r#","listenerPath":"""#)), "seccomp listenerPath is not set");
     assert_eq!(
