@@ -215,7 +215,7 @@ fn execute(
     let mut observer = Observer::start(signals, request.subject.init, &plan)?;
     let (stop, within) = run_sides(&mut plan, &mut worker, &meters, &mut observer, see)?;
     if matches!(stop, Stop::Deadline | Stop::Throttled) {
-        worker.pull_out();
+        worker.pull_out(&accounting.cgroup);
     }
     if stop != Stop::WorkerEnded {
         worker.kill().map_err(|source| ProofError::Observe { what: "kill of the worker", source })?;

@@ -19,11 +19,12 @@ use serde::{Deserialize, Serialize};
 use super::child::{REWRITTEN_CELL, SUBCOMMAND, TOUCHED_CELL};
 use super::door;
 use super::wire::{Order, Reply};
-use crate::cgroup::{CgroupError, join, locate};
+use crate::cgroup::{CgroupError, MemoryCgroup, join, locate};
 use crate::poll::readable_within;
 use crate::proof::error::ProofError;
 use crate::proof::scratch::Scratch;
 use crate::proof::strategy::Strategy;
+use crate::proof::victims;
 use crate::sys::memory::SharedPage;
 use crate::sys::worker::{pidfd_open, pidfd_send_signal};
 
@@ -209,12 +210,13 @@ impl Worker {
         }
     }
 
-    /// Moves the worker back into the caller's own memory cgroup, on v2 out of the container's CPU limit, by which one that
-    /// is killed would have to end. As far as may be.
-    pub fn pull_out(&self) {
+    /// Moves the worker and its children from `cgroup` back into the caller's own, on v2 out of the container's CPU limit, by
+    /// which one that is killed would have to end. As far as may be.
+    pub fn pull_out(&self, cgroup: &MemoryCgroup) {
         let own = i32::try_from(std::process::id()).ok().and_then(|pid| locate(pid, "memory").ok());
-        if let Some(own) = own {
-            let _ = self.join(&own.dir);
+        let (Some(own), Ok(there)) = (own, cgroup.processes()) else { return };
+        for pid in there.into_iter().filter(|pid| victims::group_of(*pid) == Some(self.pid())) {
+            let _ = join::join(&own.dir, pid);
         }
     }
 
