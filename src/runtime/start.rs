@@ -22,7 +22,7 @@ const NAMED_WITHIN: Duration = Duration::from_secs(1);
 /// It is not created (yet, or any more) or cannot be released: nothing is changed. Its program does not run: it is stopped.
 /// A hook fails: it is destroyed.
 pub fn start(store: &Store, id: &str) -> Result<()> {
-    let mut container = take(store, id)?;
+    let container = take(store, id)?;
     match container.status()? {
         // Its create was killed, and may not have come to all that it had to do.
         Status::Created if !container.record().ready => {
@@ -36,7 +36,7 @@ pub fn start(store: &Store, id: &str) -> Result<()> {
         // The spec: generate an error, stop the container, and go on where it is destroyed.
         end(&container);
         receipts::leave(store, &container, Found::Stopped, None);
-        if let Err(second) = destroy(&mut container) {
+        if let Err(second) = destroy(&container) {
             tracing::warn!("{second}");
         }
     }
