@@ -37,7 +37,9 @@ pub fn signal(container: &Container, signal: i32) -> Result<()> {
         match cgroup.signal_all(signal) {
             // An ordinary user's container may have none: init is all that can be found, as in runc.
             Err(error) if cgroup.is_rootless() && error.is_gone() => {
-                tracing::warn!("only init of the container is killed: {error} (delegate cgroup v2 to reach all)");
+                tracing::warn!(
+                    "only init of the container is killed: {error} (delegate cgroup v2 to reach all)"
+                );
             }
             sent => return Ok(sent?),
         }
