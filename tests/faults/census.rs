@@ -99,7 +99,11 @@ pub fn take(pid: i32, who: &str, holder: Option<i32>, facts: &mut Facts) {
     let environment = read("environ").replace('\0', "\n");
     add(
         "environ",
-        environment.lines().filter(|line| !line.starts_with("HOME=")).collect::<Vec<_>>().join("\n"),
+        environment
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with("HOME="))
+            .collect::<Vec<_>>()
+            .join("\n"),
     );
     for name in ["cwd", "root", "exe"] {
         add(name, fs::read_link(proc.join(name)).map(|p| p.display().to_string()).unwrap_or_default());
