@@ -158,7 +158,9 @@ fn namespaces(config: &Value, seen: &Seen, check: Check<'_>) {
 
 fn files(config: &Value, rootfs: &Path, seen: &Seen, check: Check<'_>) {
     for mount in list(config, "mounts") {
-        let point = format!("/{}", text(mount, "destination").trim_start_matches('/'));
+        // mountinfo writes these so.
+        let point = text(mount, "destination").replace('\\', "\\134").replace(' ', "\\040");
+        let point = format!("/{}", point.trim_start_matches('/'));
         let point = point.as_str();
         let read_only = list(mount, "options").any(|option| option == "ro");
         let is = seen.mount(point).map_or("not mounted", |options| {
@@ -203,7 +205,11 @@ fn sysctls(config: &Value, seen: &Seen, check: Check<'_>) {
             fs::read_to_string(Path::new("/proc/sys").join(name.replace('.', "/"))).ok()
         };
         let is = std::thread::scope(|scope| scope.spawn(read).join().expect("a reader")).unwrap_or_default();
-        check(name, value.as_str().unwrap_or_default().trim().to_owned(), is.trim().to_owned());
+        // Nothing is written for nothing.
+        let asked = value.as_str().unwrap_or_default().trim();
+        if !asked.is_empty() {
+            check(name, asked.to_owned(), is.trim().to_owned());
+        }
     }
 }
 
