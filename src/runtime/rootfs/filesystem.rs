@@ -54,11 +54,12 @@ pub(super) fn mount_pseudo(mounter: &Mounter<'_>, request: &Request<'_>) -> Resu
     let cover = if request.kind == "proc" { Cover::Proc } else { Cover::Other };
     proc_guard::check(mounter.root.path(), &place.path, cover)?;
     match mount_on(mounter, request, &place, &request.options.data) {
-        // Only who has all capabilities over the network namespace may mount its sysfs. As in crun, the host's is
-        // shown instead, but only where it is asked to be read-only.
+        // Only who has all capabilities over the network namespace may mount its sysfs, as over a new one. As in crun, the
+        // host's is shown instead, but only where it is asked to be read-only.
         Err(MountFailure::Call(FailedCall { errno: Errno::EPERM, .. }))
             if request.kind == "sysfs"
                 && mounter.rootfs.user_namespace
+                && !mounter.rootfs.has_new_network()
                 && request.options.flags & libc::MS_RDONLY != 0 =>
         {
             bind::bind_sys(mounter, request, &place)

@@ -30,7 +30,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{Mode, umask};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 
 pub use console::mount_console;
 pub use error::{ConsoleError, DevError, DevNullError, FailedCall, MountFailure, RootfsError, SourceFailure};
@@ -68,6 +68,12 @@ pub struct Rootfs<'a> {
 }
 
 impl Rootfs<'_> {
+    fn has_new_network(&self) -> bool {
+        let namespaces = self.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_ref());
+        let is_new = |n: &LinuxNamespace| n.typ() == LinuxNamespaceType::Network && n.path().is_none();
+        namespaces.is_some_and(|namespaces| namespaces.iter().any(is_new))
+    }
+
     /// Makes the container's tree below the root: propagation, mounts in the order of the spec, devices, and
     /// links in /dev. Leaves the working directory and the umask as they were. Returns what [`Self::finalize`] takes.
     ///
