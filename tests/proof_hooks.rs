@@ -235,7 +235,7 @@ fn the_user_sees_why_an_annotated_container_does_not_start() {
     let (mut bundle, id) = annotated("poststart");
     sandbox.create_command(&mut bundle, &id).ok();
     sandbox.rt(["start", &id]).run().fails_with("must not run: not-enforced");
-    sandbox.wait_for_status(&id, "stopped");
+    sandbox.assert_nothing_left(&id);
 }
 
 #[test]

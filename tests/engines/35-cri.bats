@@ -126,10 +126,11 @@ SLEEP=(sleep 1000)
 
 @test "[limits] they hold in every mode of the pid namespace, for containers that start at once" {
 	for MANAGER in "${MANAGERS[@]}"; do
-		for PIDS in 0 1 2 3; do
-			TARGET=
-			run_pod "pids$PIDS" "$LIMITS" "${SLEEP[@]}"
-			[ "$PIDS" != 3 ] || TARGET=$ID
+		for mode in 0 1 2 3; do
+			PIDS=$mode TARGET=
+			[ "$mode" != 3 ] || PIDS=1
+			run_pod "pids$mode" "$LIMITS" "${SLEEP[@]}"
+			[ "$mode" != 3 ] || PIDS=3 TARGET=$ID
 			jobs=()
 			for n in 1 2 3 4; do
 				call create "$SANDBOX" "$(box "more$n" "$LIMITS" "" "${SLEEP[@]}")" "$POD" -- start @ -- status @ pid >"$W/started$n" &
@@ -138,7 +139,7 @@ SLEEP=(sleep 1000)
 			for job in "${jobs[@]}"; do wait "$job"; done
 			for n in 1 2 3 4; do
 				pid=$(tail -n 1 "$W/started$n")
-				equal "$PIDS $(kernel "$pid" memory) $(kernel "$pid" cpu)" "$PIDS $((64 << 20)) 50"
+				equal "$mode $(kernel "$pid" memory) $(kernel "$pid" cpu)" "$mode $((64 << 20)) 50"
 			done
 			call clear
 		done
