@@ -68,12 +68,13 @@ pod() { # NAME [ANNOTATIONS]: the next PodSandboxConfig, in $POD
 }
 
 box() { # NAME RESOURCES ANNOTATIONS COMMAND...: a ContainerConfig
-	local name=$1 resources=$2 annotations=$3 arguments
+	local name=$1 resources=$2 annotations=$3 arguments target=
+	[ -z "$TARGET" ] || target=', "target_id": "'$TARGET'"'
 	shift 3
 	arguments=$(printf ', "%s"' "${@//\"/\\\"}")
 	cat <<-J
 		{"metadata": {"name": "$name"}, "image": {"image": "$IMAGE"}, "command": [${arguments#, }], "log_path": "$name.log", "annotations": {$annotations},
-		 "linux": {"resources": {$resources}, "security_context": {"namespace_options": {"network": 2, "pid": $PIDS${TARGET:+, "target_id": "$TARGET"}}}}}
+		 "linux": {"resources": {$resources}, "security_context": {"namespace_options": {"network": 2, "pid": $PIDS$target}}}}
 	J
 }
 
