@@ -76,7 +76,7 @@ fn a_process_that_cannot_be_looked_at_is_neither_gone_nor_ended() {
             assert!(is_alive(pid), "{errno}: {refused}");
         }
         let list = injected(&sandbox, &stat, &fault, &["list"]).run();
-        assert!(!list.stdout.contains("stopped") && list.stderr.contains("cannot tell"), "{list}");
+        assert!(list.stdout.contains("unknown") && list.stderr.contains("cannot tell"), "{list}");
     }
     assert_eq!(sandbox.status(&id), "running");
     sandbox.delete(&id);

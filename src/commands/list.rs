@@ -26,11 +26,12 @@ pub fn run(global: &Global, args: &ListArgs) -> anyhow::Result<ExitStatus> {
 }
 
 fn state(container: Summary, owners: &mut Owners) -> ContainerState {
+    let status = container.status_word();
     ContainerState {
         oci_version: container.oci_version,
         id: container.id,
-        pid: if container.status == Status::Stopped { 0 } else { container.init_pid },
-        status: container.status.as_str(),
+        pid: if container.status == Some(Status::Stopped) { 0 } else { container.init_pid },
+        status,
         bundle: shown(container.bundle),
         rootfs: shown(container.rootfs),
         created: container.created,

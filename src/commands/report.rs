@@ -50,7 +50,8 @@ fn of_one(global: &Global, args: &ReportArgs, subject: &str) -> anyhow::Result<S
 fn of_all(store: &Store, args: &ReportArgs) -> anyhow::Result<String> {
     let there = store.list()?.into_iter().map(|container| {
         let journal = journal::text(&store.root().join(&container.id));
-        (container.id, container.status.to_string(), journal.unwrap_or_default())
+        let status = container.status_word().to_owned();
+        (container.id, status, journal.unwrap_or_default())
     });
     let mut all: Vec<_> = there.collect();
     let names: BTreeSet<_> = all.iter().map(|(id, ..)| id.clone()).collect();

@@ -1,12 +1,12 @@
 //! A folder that keeps records. A container's own is removed with it, and another container of its name may come while the proof
 //! of the first is made: nothing is written there then, and nothing made in what is being removed.
 
-use std::fs::{self, Metadata, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::Arc;
 
 use super::error::ProofError;
 use super::journal::{self, FILE};
@@ -18,26 +18,21 @@ pub struct RecordDir {
     guard: Option<Guard>,
 }
 
-/// It is still this folder, and has this file, which is the last to go.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The folder as it was found, held open: whatever becomes of its name, and of its number, nothing else is written to. It is
+/// the container's as long as it has this file, which is the last to go.
+#[derive(Debug, Clone)]
 struct Guard {
-    folder: Identity,
+    folder: Arc<File>,
     witness: &'static str,
 }
 
-/// Which folder it is. ext4 gives a number of a removed one again at once; tmpfs, which may not know when it made one, does not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
-    made: Option<SystemTime>,
-}
-
-impl From<Metadata> for Identity {
-    fn from(found: Metadata) -> Self {
-        Self { device: found.dev(), inode: found.ino(), made: found.created().ok() }
+impl PartialEq for Guard {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.folder, &other.folder) && self.witness == other.witness
     }
 }
+
+impl Eq for Guard {}
 
 impl From<PathBuf> for RecordDir {
     fn from(path: PathBuf) -> Self {
@@ -51,7 +46,8 @@ impl RecordDir {
     /// # Errors
     /// It cannot be looked at.
     pub fn guarded(path: PathBuf, witness: &'static str) -> io::Result<Self> {
-        let folder = fs::metadata(&path)?.into();
+        let flags = nix::libc::O_PATH | nix::libc::O_DIRECTORY;
+        let folder = Arc::new(OpenOptions::new().read(true).custom_flags(flags).open(&path)?);
         Ok(Self { path, guard: Some(Guard { folder, witness }) })
     }
 
@@ -67,13 +63,9 @@ impl Guard {
     fn append(&self, dir: &Path, line: &[u8]) -> Result<(), ProofError> {
         let failed = |source| ProofError::Record { path: dir.join(FILE), source };
         let gone = || failed(io::ErrorKind::NotFound.into());
-        let flags = nix::libc::O_PATH | nix::libc::O_DIRECTORY;
-        let folder = OpenOptions::new().read(true).custom_flags(flags).open(dir).map_err(failed)?;
-        let found = folder.metadata().map_err(failed)?;
-        // By the descriptor it stays this folder, whatever becomes of the name.
-        let held = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+        let held = PathBuf::from(format!("/proc/self/fd/{}", self.folder.as_raw_fd()));
         let is_recorded = || held.join(self.witness).try_exists().map_err(failed);
-        if Identity::from(found) != self.folder || !is_recorded()? {
+        if !is_recorded()? {
             return Err(gone());
         }
         journal::append_line(&held.join(FILE), line).map_err(|error| match error {

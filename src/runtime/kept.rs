@@ -66,6 +66,11 @@ impl Kept {
         let _ = fs::remove_dir_all(self.root.join(OLD_FILTERS));
         match fs::rename(self.old_receipts(), self.receipts()) {
             Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::CrossesDevices => {
+                make_dir(&self.receipts())?;
+                copy_folders(&self.old_receipts(), &self.receipts())?;
+                fs::remove_dir_all(self.old_receipts())
+            }
             Err(_) => make_dir(&self.receipts()),
         }
     }
@@ -95,6 +100,22 @@ pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         made => made,
     }
+}
+
+/// Copies the files of the folders in `from`, one for each container, to folders of the same names.
+fn copy_folders(from: &Path, to: &Path) -> io::Result<()> {
+    for folder in fs::read_dir(from)? {
+        let folder = folder?;
+        let copied = to.join(folder.file_name());
+        make_dir(&copied)?;
+        for file in fs::read_dir(folder.path())? {
+            let file = file?;
+            if file.file_type()?.is_file() {
+                fs::copy(file.path(), copied.join(file.file_name()))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Removes what is kept of roots that are not there any more.

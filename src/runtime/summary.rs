@@ -25,7 +25,8 @@ pub struct Summary {
     pub id: String,
     /// `ociVersion` of its config.
     pub oci_version: String,
-    pub status: Status,
+    /// None where nobody can tell, which is logged.
+    pub status: Option<Status>,
     /// The host's pid of its init; 0 if there is none yet.
     pub init_pid: i32,
     pub bundle: PathBuf,
@@ -35,6 +36,14 @@ pub struct Summary {
     pub annotations: BTreeMap<String, String>,
     /// The uid that owns its state folder.
     pub owner: u32,
+}
+
+impl Summary {
+    /// The status as it is shown.
+    #[must_use]
+    pub fn status_word(&self) -> &'static str {
+        self.status.map_or("unknown", Status::as_str)
+    }
 }
 
 /// The part of a [`Record`] that this takes.
@@ -97,7 +106,9 @@ pub(super) fn of(root: impl AsFd, path: &Path, name: &OsStr, lens: &mut Lens) ->
         || folder::is_locked(&path.join(name)),
         || Ok(part.cgroup.is_frozen(freezers)?),
         || gate::is_waiting_at(root, Path::new(name)).map_err(failed("open", name)),
-    )?;
+    );
+    // It is there all the same: who asks for the names must not take it for gone.
+    let status = status.inspect_err(|error| tracing::warn!("container {}: {error}", part.id)).ok();
     let folder = fstatat(root, name, AtFlags::empty()).map_err(|errno| failed("stat", name)(errno.into()))?;
     Ok(Some(Summary {
         id: part.id,
