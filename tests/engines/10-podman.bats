@@ -60,7 +60,9 @@ teardown_file() {
 	engine_end
 }
 
-teardown() { [ -z "${W:-}" ] || pod rm --all --force --time 0 >/dev/null; }
+# podman's own cleanup, which conmon starts where a container ends, may still be at it: then a mount is busy.
+remove_all() { pod rm --all --force --time 0 >/dev/null; }
+teardown() { [ -z "${W:-}" ] || eventually remove_all; }
 
 me() { if [ "$ENGINE" = podman-rootless ]; then as_user "$@"; else "$@" 3>&-; fi; }
 pod() {
