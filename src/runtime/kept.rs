@@ -64,14 +64,18 @@ impl Kept {
         make_dir(dir)?;
         forget_gone(base);
         let _ = fs::remove_dir_all(self.root.join(OLD_FILTERS));
+        // EXDEV comes before ENOENT: it does not say that there is anything to move.
         match fs::rename(self.old_receipts(), self.receipts()) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::CrossesDevices => {
-                make_dir(&self.receipts())?;
-                copy_folders(&self.old_receipts(), &self.receipts())?;
-                fs::remove_dir_all(self.old_receipts())
-            }
-            Err(_) => make_dir(&self.receipts()),
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() != ErrorKind::CrossesDevices => return make_dir(&self.receipts()),
+            Err(_) => make_dir(&self.receipts())?,
+        }
+        // Another may be moving them as well.
+        match copy_folders(&self.old_receipts(), &self.receipts())
+            .and_then(|()| fs::remove_dir_all(self.old_receipts()))
+        {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -189,6 +193,20 @@ mod tests {
         assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
         kept.check(&kept.receipts()).unwrap();
         kept.make().unwrap();
+    }
+
+    /// /run is a filesystem of its own on most machines, and the root may be elsewhere.
+    #[test]
+    fn receipts_move_to_another_filesystem_and_none_is_no_error() {
+        let (tmp, run) = (tempfile::tempdir().unwrap(), tempfile::tempdir_in("/dev/shm").unwrap());
+        let kept = Kept::of(tmp.path(), Some(run.path()));
+        kept.make().unwrap();
+        let old = tmp.path().join(OLD_RECEIPTS).join("box");
+        fs::create_dir_all(&old).unwrap();
+        fs::write(old.join("receipt"), "{}").unwrap();
+        kept.make().unwrap();
+        assert_eq!(fs::read(kept.receipts().join("box/receipt")).unwrap(), b"{}");
+        assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 0);
     }
 
     #[test]
