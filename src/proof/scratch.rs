@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,9 @@ impl Medium {
     }
 }
 
+/// So many folders may leave the question without an answer; one that answers slowly, on a slow machine, costs none of them.
+const MAY_BE_SILENT: u32 = 2;
+
 /// How long a folder may take to answer; less where a proof has less time.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 const AT_LEAST: Duration = Duration::from_millis(50);
@@ -87,16 +90,19 @@ impl Scratch {
         let container =
             search.init.map_or_else(|| PathBuf::from("/"), |pid| format!("/proc/{pid}/root").into());
         let patience = (search.time / 5).clamp(AT_LEAST, ANSWERS_WITHIN);
-        let ends = Instant::now() + patience * 2;
+        let mut silent = 0;
         let mut tried = Vec::new();
         let mut look = |root: &Path, path: &Path| {
-            let left = ends.saturating_duration_since(Instant::now()).clamp(AT_LEAST, patience);
-            match probe::ask(search.program, root, path, search.bytes, left) {
+            if silent == MAY_BE_SILENT {
+                return None;
+            }
+            match probe::ask(search.program, root, path, search.bytes, patience) {
                 Ok(medium) => {
                     let on_host = search.init.is_none() || root == Path::new("/");
                     Some(Self { path: path.to_owned(), on_host, medium, root: root.to_owned() })
                 }
                 Err(why) => {
+                    silent += u32::from(matches!(why, probe::No::Silent(_)));
                     tried.push(format!("{}: {why}", path.display()));
                     None
                 }
@@ -132,5 +138,29 @@ mod tests {
     fn a_medium_is_known_by_its_name() {
         assert!(Medium::ALL.into_iter().all(|medium| Medium::named(medium.name()) == Some(medium)));
         assert_eq!(Medium::named("tape"), None);
+    }
+
+    /// A program that takes half of the patience to say no, but for the folder that is tried last.
+    #[test]
+    fn a_slow_machine_looks_at_every_folder_and_silence_is_not_borne_for_long() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("slow");
+        let find = |script: &str| {
+            std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+            let init = Some(Pid::this());
+            Scratch::find(&Search {
+                program: &program,
+                init,
+                wanted: None,
+                bytes: 1,
+                time: Duration::from_secs(5),
+            })
+        };
+        let found = find("sleep 0.5; [ $2,$3 = /,/tmp ] && echo disk || echo none").unwrap();
+        assert!(found.on_host && found.path == Path::new("/tmp"), "{found:?}");
+        let refused = find("exec sleep 100").unwrap_err().sentence;
+        assert_eq!(refused.matches("no answer within").count(), 2, "{refused}");
     }
 }

@@ -2,6 +2,7 @@
 //! is killed; where the kernel cannot end it (a FUSE server that has read the request), nobody waits for it.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -42,6 +43,23 @@ pub fn run(args: &[OsString]) -> ExitStatus {
     }
 }
 
+/// Why a folder takes no file.
+#[derive(Debug)]
+pub(super) enum No {
+    Because(String),
+    /// It gave no answer in that time.
+    Silent(Duration),
+}
+
+impl fmt::Display for No {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Because(why) => f.write_str(why),
+            Self::Silent(within) => write!(f, "no answer within {:.1} s", within.as_secs_f64()),
+        }
+    }
+}
+
 /// What keeps a file in the folder `path` of `root`, or why it takes none of so many bytes.
 pub(super) fn ask(
     program: &Path,
@@ -49,8 +67,8 @@ pub(super) fn ask(
     path: &Path,
     bytes: u64,
     within: Duration,
-) -> Result<Medium, String> {
-    let words = |e: io::Error| e.to_string();
+) -> Result<Medium, No> {
+    let words = |e: io::Error| No::Because(e.to_string());
     let mut child = Command::new(program)
         .arg0("rt")
         .arg(SUBCOMMAND)
@@ -67,8 +85,8 @@ pub(super) fn ask(
     end(child);
     let answer = answer.map_err(words)?;
     match answer.strip_suffix('\n') {
-        Some(told) => Medium::named(told).ok_or_else(|| told.to_owned()),
-        None => Err(format!("no answer within {:.1} s", within.as_secs_f64())),
+        Some(told) => Medium::named(told).ok_or_else(|| No::Because(told.to_owned())),
+        None => Err(No::Silent(within)),
     }
 }
 
