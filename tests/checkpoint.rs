@@ -11,19 +11,6 @@ use serde_json::json;
 
 const MIB: i64 = 1 << 20;
 
-/// Asks criu, which asks the kernel.
-fn needs_criu() -> bool {
-    if !needs_root() || !needs_rt() {
-        return false;
-    }
-    let can =
-        std::process::Command::new("criu").arg("check").output().is_ok_and(|said| said.status.success());
-    if !can {
-        skip("criu that can dump on this kernel");
-    }
-    can
-}
-
 /// A container that counts in a file, and where it is saved.
 struct Counter {
     sandbox: Sandbox,
@@ -83,7 +70,7 @@ impl Counter {
 
 #[test]
 fn a_container_goes_on_where_it_was_with_its_limits() {
-    if !needs_criu() {
+    if !needs_root() || !needs_rt() || !needs_criu() {
         return;
     }
     let mut counter = Counter::new("again");
@@ -127,7 +114,7 @@ fn a_container_goes_on_where_it_was_with_its_limits() {
 
 #[test]
 fn one_that_is_left_running_runs_on_and_can_be_brought_back_later() {
-    if !needs_criu() {
+    if !needs_root() || !needs_rt() || !needs_criu() {
         return;
     }
     let mut counter = Counter::new("left");
@@ -154,7 +141,7 @@ fn one_that_is_left_running_runs_on_and_can_be_brought_back_later() {
 
 #[test]
 fn a_dump_that_fails_leaves_the_container_running() {
-    if !needs_criu() {
+    if !needs_root() || !needs_rt() || !needs_criu() {
         return;
     }
     let mut counter = Counter::new("undumped");
@@ -183,7 +170,7 @@ fn a_dump_that_fails_leaves_the_container_running() {
 
 #[test]
 fn a_restore_that_fails_leaves_nothing() {
-    if !needs_criu() {
+    if !needs_root() || !needs_rt() || !needs_criu() {
         return;
     }
     let mut counter = Counter::new("unrestored");
@@ -220,7 +207,7 @@ fn a_restore_that_fails_leaves_nothing() {
 
 #[test]
 fn a_restore_in_the_foreground_ends_as_the_container_does() {
-    if !needs_criu() {
+    if !needs_root() || !needs_rt() || !needs_criu() {
         return;
     }
     let mut counter = Counter::new("foreground");
@@ -245,7 +232,7 @@ fn a_restore_in_the_foreground_ends_as_the_container_does() {
 
 #[test]
 fn output_to_a_pipe_goes_to_the_pipe_of_the_restore() {
-    if !needs_criu() {
+    if !needs_root() || !needs_rt() || !needs_criu() {
         return;
     }
     let mut counter = Counter::new("pipe");
@@ -280,7 +267,7 @@ fn output_to_a_pipe_goes_to_the_pipe_of_the_restore() {
 
 #[test]
 fn a_scope_of_systemd_is_restored_with_its_properties() {
-    if !needs_criu() {
+    if !needs_root() || !needs_rt() || !needs_criu() {
         return;
     }
     if !std::path::Path::new("/run/systemd/system").is_dir() {
@@ -318,7 +305,7 @@ fn a_scope_of_systemd_is_restored_with_its_properties() {
 
 #[test]
 fn images_of_rt_are_restored_by_runc_and_those_of_runc_by_rt() {
-    if !needs_criu() || !needs_engine("runc") {
+    if !needs_root() || !needs_rt() || !needs_criu() || !needs_engine("runc") {
         return;
     }
     let mut counter = Counter::new("both");

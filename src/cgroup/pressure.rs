@@ -48,10 +48,7 @@ impl Pressure {
 pub fn of_folder(dir: &Path) -> Option<Pressure> {
     let text = match read::text_if_there(&dir.join(v2::PRESSURE)) {
         Ok(text) => text?,
-        // A kernel that was booted without it.
-        Err(CgroupError::Read { source, .. }) if source.raw_os_error() == Some(nix::libc::EOPNOTSUPP) => {
-            return None;
-        }
+        Err(error) if is_off(&error) => return None,
         Err(CgroupError::Read { path, source }) => {
             tracing::warn!("cannot read '{}': {source}", path.display());
             return None;
@@ -59,6 +56,11 @@ pub fn of_folder(dir: &Path) -> Option<Pressure> {
         Err(_) => return None,
     };
     Pressure::parse(&text)
+}
+
+/// Whether the kernel was booted without it.
+fn is_off(error: &CgroupError) -> bool {
+    matches!(error, CgroupError::Read { source, .. } if source.raw_os_error() == Some(nix::libc::EOPNOTSUPP))
 }
 
 /// Whose pressure a source tells.
@@ -109,7 +111,12 @@ impl PressureSource {
     fn readable(scope: PressureScope, path: PathBuf) -> Result<Option<(Self, Pressure)>, CgroupError> {
         let Some(file) = read::Kept::open_if_there(path)? else { return Ok(None) };
         let source = Self { scope, file };
-        Ok(source.read().ok().map(|pressure| (source, pressure)))
+        match source.read() {
+            Ok(pressure) => Ok(Some((source, pressure))),
+            // Whoever reads on finds that the cgroup is gone.
+            Err(error) if is_off(&error) || error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The pressure now.
@@ -156,5 +163,16 @@ mod tests {
         std::fs::write(tmp.path().join(v2::PRESSURE), text).unwrap();
         let source = PressureSource::open(Some(tmp.path()), &host).unwrap().unwrap();
         assert_eq!(source.scope, PressureScope::Cgroup);
+    }
+
+    #[test]
+    fn the_host_does_not_stand_in_where_a_cgroup_cannot_be_read() {
+        let tmp = tempfile::tempdir().unwrap();
+        let host = tmp.path().join("host");
+        std::fs::write(&host, "some avg10=0.00 avg60=0.00 avg300=0.00 total=1\n").unwrap();
+        // It opens, and each read fails.
+        std::fs::create_dir(tmp.path().join(v2::PRESSURE)).unwrap();
+        let error = PressureSource::open(Some(tmp.path()), &host).unwrap_err();
+        assert!(error.to_string().contains(v2::PRESSURE), "{error}");
     }
 }

@@ -60,6 +60,14 @@ pub fn note_end(store: &Store, ended: &Container, end: End) -> Result<()> {
     container.save()
 }
 
+/// Ends and removes a container that rt was to wait for and cannot: nobody else would.
+///
+/// # Errors
+/// As [`destroy`]; another one of that name has come instead.
+pub fn destroy_unwatched(store: &Store, container: &Container) -> Result<()> {
+    destroy(&again(store, container)?)
+}
+
 /// The container, locked: other commands may have changed it since, deleted it, or even made one of its name.
 fn again(store: &Store, ended: &Container) -> Result<Container> {
     let container = store.load_locked(ended.id())?;

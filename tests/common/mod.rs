@@ -18,7 +18,7 @@ pub use command::{Outcome, Run, Running};
 pub use console::ConsoleSocket;
 pub use layer::Layer;
 pub use left::{mounts_below, processes_marked};
-pub use needs::{needs_engine, needs_root, needs_rt, skip};
+pub use needs::{needs_criu, needs_engine, needs_root, needs_rt, skip};
 pub use sandbox::Sandbox;
 
 use std::time::{Duration, Instant};

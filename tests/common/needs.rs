@@ -29,6 +29,16 @@ pub fn needs_rt() -> bool {
     own
 }
 
+/// True if criu can dump on this machine, which it asks the kernel; else prints the skip.
+pub fn needs_criu() -> bool {
+    let check = std::process::Command::new("criu").arg("check").output();
+    let can = check.is_ok_and(|said| said.status.success());
+    if !can {
+        skip("criu that can dump on this kernel");
+    }
+    can
+}
+
 /// True if the program is in PATH; else prints the skip.
 pub fn needs_engine(program: &str) -> bool {
     let found = find_program(program);

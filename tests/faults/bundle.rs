@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::common::{Bundle, Cgroup, Sandbox};
 
 /// What kind of container a scenario is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// New namespaces of all kinds but user.
     Plain,
@@ -13,7 +13,18 @@ pub enum Kind {
     User,
     /// The pid namespace of another container, which a stage joins.
     Pid,
+    /// Its program tells more, prints, and ends with [`CODE`]: nobody can look at it from outside.
+    Brief,
+    /// The same on a terminal.
+    Terminal,
+    /// Its program has no file of the caller's open, and can be saved.
+    Saved,
+    /// Without a bundle: `--ram` and `--cpu`.
+    Nothing,
 }
+
+/// How a brief program ends.
+pub const CODE: i32 = 7;
 
 /// What the container's program sees of limits that the host cannot look at: a sysctl, the seccomp filter, a device.
 const PROGRAM: &str = "
@@ -23,9 +34,24 @@ const PROGRAM: &str = "
     { true </dev/forbidden; } 2>/dev/null && echo device allowed || echo device refused
     { true >/tried; } 2>/dev/null && echo root writable || echo root read-only
     { true >/proc/sys/kernel/msgmax; } 2>/dev/null && echo proc writable || echo proc read-only
+    MORE
     echo end
 } >/out/inside
-exec sleep 1000";
+";
+
+/// What [`Kind::Brief`] says of itself beside that.
+const MORE: &str = "
+    grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Umask|Cpus_allowed_list|SigBlk|SigIgn|SigCgt)' /proc/self/status
+    cat /proc/self/limits /proc/self/oom_score_adj /proc/self/uid_map
+    cut -d ' ' -f 5,6 /proc/self/mountinfo
+    for limit in memory.limit_in_bytes memory.soft_limit_in_bytes memory.memsw.limit_in_bytes cpu.shares cpu.cfs_quota_us \
+        pids.max cpuset.cpus devices.list memory.max memory.low memory.swap.max cpu.max cpu.weight; do
+        for file in /sys/fs/cgroup/$limit /sys/fs/cgroup/*/$limit; do
+            [ -e $file ] && echo $limit $(cat $file)
+        done
+    done
+    tty
+";
 
 const HOOKS: [&str; 6] =
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
@@ -38,7 +64,8 @@ pub fn make(sandbox: &Sandbox, kind: Kind, id: &str, holder: Option<i32>) -> Bun
     for folder in ["out", "dev/pts", "sys/fs"] {
         std::fs::create_dir_all(bundle.rootfs(folder)).expect("a mount point");
     }
-    bundle.shell(PROGRAM);
+    bundle.shell(&program(kind));
+    bundle.set("/process/terminal", json!(kind == Kind::Terminal));
     process(&mut bundle);
     limits(&mut bundle);
     bundle.set("/linux/cgroupsPath", json!(format!("/{id}")));
@@ -83,6 +110,16 @@ pub fn make(sandbox: &Sandbox, kind: Kind, id: &str, holder: Option<i32>) -> Bun
     }
     bundle.save();
     bundle
+}
+
+fn program(kind: Kind) -> String {
+    let brief = matches!(kind, Kind::Brief | Kind::Terminal);
+    let (before, after) = match kind {
+        Kind::Saved => ("exec </dev/null >/dev/null 2>&1", "exec sleep 1000".to_owned()),
+        _ if brief => ("", format!("echo printed\nexit {CODE}")),
+        _ => ("", "exec sleep 1000".to_owned()),
+    };
+    format!("{before}{}{after}", PROGRAM.replace("MORE", if brief { MORE } else { "" }))
 }
 
 fn process(bundle: &mut Bundle) {

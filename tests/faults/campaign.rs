@@ -4,12 +4,17 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::bundle::Kind;
 use super::command::Ended;
 use super::fault::{self, Fault};
 use super::judge::{Clean, Observed, Verdict, judge};
 use super::point::Point;
 use super::scenario::{ALL, After, Before, Scenario};
+use super::table;
 use super::world::World;
+
+/// After how many points a run says where it is.
+const TOLD_EVERY: usize = 200;
 
 /// One point that was tried.
 #[derive(Debug)]
@@ -18,6 +23,16 @@ pub struct Finding {
     pub verdict: Verdict,
     pub why: String,
     pub stderr: String,
+}
+
+impl Finding {
+    /// A run of an hour says at once what it finds.
+    fn tell(&self) {
+        if !self.verdict.is_good() {
+            let stderr = self.stderr.trim().replace('\n', " | ");
+            eprintln!("{:?} at RT_FAULT={}: {} ({stderr})", self.verdict, self.point, self.why);
+        }
+    }
 }
 
 /// A scenario, its run without a fault, and the points of it.
@@ -37,7 +52,7 @@ pub fn record(wanted: &dyn Fn(&Scenario) -> bool) -> Vec<Recorded> {
             world.take().filter(|w| w.kind() == scenario.kind).unwrap_or_else(|| World::new(scenario.kind));
         let found = record_one(scenario, &mut here);
         assert!(
-            found.clean.is_as_asked(),
+            found.clean.is_as_asked(scenario.kind),
             "{} makes less than it is asked for: {:#?}",
             scenario.name,
             found.clean
@@ -50,22 +65,27 @@ pub fn record(wanted: &dyn Fn(&Scenario) -> bool) -> Vec<Recorded> {
 
 fn record_one(scenario: &'static Scenario, world: &mut World) -> Recorded {
     world.prepare(scenario.before);
-    let before = if matches!(scenario.before, Before::Created | Before::Running | Before::Paused) {
-        let nothing = Ended { code: None, stdout: String::new(), stderr: String::new() };
-        world.look(&Scenario { after: After::Runs, ..*scenario }, &nothing)
-    } else {
-        Default::default()
-    };
+    let before =
+        if matches!(scenario.before, Before::Created | Before::Running | Before::Paused | Before::Proved) {
+            let nothing = Ended { code: None, stdout: String::new(), stderr: String::new(), terminal: None };
+            world.look(&Scenario { after: After::Runs, ..*scenario }, &nothing)
+        } else {
+            Default::default()
+        };
     let (ended, trace) = world.trace(scenario, None);
     assert!(ended.code == Some(scenario.code), "{} without a fault: {ended:?}", scenario.name);
     let after = world.look(scenario, &ended);
-    if matches!(scenario.after, After::Created | After::Runs | After::Proved) {
+    if scenario.after.has_process() || scenario.after == After::Over {
         assert!(
-            after.get("inside").is_some_and(|text| text.ends_with("end\n")),
+            scenario.kind == Kind::Nothing || after.get("inside").is_some_and(|text| text.ends_with("end\n")),
             "{}: {after:#?}",
             scenario.name
         );
-        assert!(after.contains_key("init Seccomp"), "{}: {after:#?}", scenario.name);
+        assert!(
+            after.contains_key("init Seccomp") != (scenario.after == After::Over),
+            "{}: {after:#?}",
+            scenario.name
+        );
     }
     let left = world.remove();
     assert!(left.is_empty(), "{} without a fault left {left:?}; {ended:?}", scenario.name);
@@ -108,22 +128,23 @@ fn work(
     findings: &Mutex<Vec<Finding>>,
     deadline: Option<Instant>,
 ) {
-    let mut worlds: BTreeMap<&'static str, World> = BTreeMap::new();
+    let mut worlds: BTreeMap<Kind, World> = BTreeMap::new();
     while deadline.is_none_or(|deadline| Instant::now() < deadline) {
         let Some(point) = queue.lock().expect("a queue").pop_front() else { return };
         let Some(of) = recorded.iter().find(|r| r.scenario.name == point.scenario) else { continue };
-        let kind = match of.scenario.kind {
-            super::bundle::Kind::Plain => "plain",
-            super::bundle::Kind::User => "user",
-            super::bundle::Kind::Pid => "pid",
-        };
-        let mut world = worlds.remove(kind).unwrap_or_else(|| World::new(of.scenario.kind));
+        let kind = of.scenario.kind;
+        let mut world = worlds.remove(&kind).unwrap_or_else(|| World::new(kind));
         let (finding, clean) = try_point(&mut world, of, point);
+        finding.tell();
         // What is left would be found again and again.
         if clean {
             worlds.insert(kind, world);
         }
-        findings.lock().expect("a list").push(finding);
+        let mut findings = findings.lock().expect("a list");
+        findings.push(finding);
+        if findings.len().is_multiple_of(TOLD_EVERY) {
+            eprintln!("{}", table::row("so far", &findings));
+        }
     }
 }
 
@@ -138,11 +159,15 @@ pub fn try_point(world: &mut World, of: &Recorded, point: Point) -> (Finding, bo
         return (Finding { point, verdict, why: String::new(), stderr: ended.stderr }, left.is_empty());
     };
     let by_itself = !(point.fault == Fault::Kill && point.call.process == "0");
-    let at_once = if scenario.before == Before::Nothing && by_itself && ended.code != of.clean.ended.code {
+    let failed = by_itself && ended.code != of.clean.ended.code;
+    let mut at_once = if matches!(scenario.before, Before::Nothing | Before::Saved) && failed {
         world.left_in_a_moment()
     } else {
         Vec::new()
     };
+    if failed && ended.terminal != of.clean.ended.terminal {
+        at_once.push("the terminal in other modes".to_owned());
+    }
     let mut facts = world.look(scenario, &ended);
     let mut observed =
         Observed { ended: &ended, hit: &hit, fault: point.fault, facts: &facts, at_once: &at_once };

@@ -148,9 +148,10 @@ fn whose(pid: i32, kind: &str, holder: Option<i32>) -> &'static str {
     if holder.is_some_and(|holder| own == link(&holder.to_string())) { "joined" } else { "its own" }
 }
 
-/// Mount points with what they show and how, without the numbers that differ by run.
+/// Mount points with what they show and how, without the numbers that differ by run: those of one point in the order in which
+/// they lie on each other, since the order of all depends on the calls that made them.
 fn mounts(text: &str) -> String {
-    let mut lines = String::new();
+    let mut lines: Vec<(&str, String)> = Vec::new();
     for line in text.lines() {
         let Some((left, right)) = line.split_once(" - ") else { continue };
         let fields: Vec<&str> = left.split(' ').skip(3).collect();
@@ -161,9 +162,11 @@ fn mounts(text: &str) -> String {
             .and_then(|rest| rest.split_once(' '))
             .map_or(right.to_owned(), |(_, options)| format!("tmpfs {options}"));
         let peers: Vec<&str> = peers.iter().map(|peer| peer.split(':').next().unwrap_or_default()).collect();
-        lines.push_str(&format!("{} [{}] {right}\n", shown.join(" "), peers.join(" ")));
+        let point = shown.get(1).copied().unwrap_or_default();
+        lines.push((point, format!("{} [{}] {right}\n", shown.join(" "), peers.join(" "))));
     }
-    lines
+    lines.sort_by_key(|(point, _)| *point);
+    lines.into_iter().map(|(_, line)| line).collect()
 }
 
 fn descriptors(folder: &Path) -> String {

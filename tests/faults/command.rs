@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,8 +11,10 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::pty::openpty;
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::termios::{Termios, tcgetattr};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, getpid, pipe2, read, write};
 
@@ -27,6 +29,8 @@ pub struct Ended {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
+    /// How the terminal was left that the command had as its input.
+    pub terminal: Option<&'static str>,
 }
 
 /// A command line of the runtime.
@@ -35,6 +39,9 @@ pub struct Line {
     pub program: PathBuf,
     pub arguments: Vec<String>,
     pub environment: (String, String),
+    pub folder: PathBuf,
+    /// Its input is a terminal.
+    pub terminal: bool,
     pub limit: Duration,
 }
 
@@ -81,14 +88,16 @@ impl Line {
     }
 
     fn command(&self) -> (Command, Output) {
-        let output = Output::new();
+        let output = Output { terminal: self.terminal.then(Pty::open), ..Output::new() };
+        let input = output.terminal.as_ref().map(|pty| pty.slave.try_clone().expect("a duplicate"));
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env(&self.environment.0, &self.environment.1)
-            .stdin(Stdio::null())
+            .current_dir(&self.folder)
+            .stdin(input.map_or_else(Stdio::null, Stdio::from))
             .stdout(output.out.try_clone().expect("a duplicate"))
             .stderr(output.err.try_clone().expect("a duplicate"));
         (command, output)
@@ -99,12 +108,39 @@ impl Line {
 struct Output {
     out: File,
     err: File,
+    terminal: Option<Pty>,
+}
+
+/// A terminal on which nobody types.
+struct Pty {
+    /// Kept open.
+    _master: OwnedFd,
+    slave: OwnedFd,
+    modes: Termios,
+}
+
+impl Pty {
+    fn open() -> Self {
+        let pty = openpty(None, None).expect("a terminal");
+        for fd in [&pty.master, &pty.slave] {
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("a flag");
+        }
+        let modes = tcgetattr(&pty.slave).expect("modes");
+        Self { _master: pty.master, slave: pty.slave, modes }
+    }
+
+    fn state(&self) -> &'static str {
+        match tcgetattr(&self.slave).expect("modes") == self.modes {
+            true => "as it was",
+            false => "in other modes",
+        }
+    }
 }
 
 impl Output {
     fn new() -> Self {
         let file = || memfd_create(c"output", MFdFlags::MFD_CLOEXEC).expect("a file in memory").into();
-        Self { out: file(), err: file() }
+        Self { out: file(), err: file(), terminal: None }
     }
 
     /// Waits for the command, unless it is known how it ended.
@@ -136,7 +172,8 @@ impl Output {
     }
 
     fn ended(self, code: Option<i32>) -> Ended {
-        Ended { code, stdout: text(&self.out), stderr: text(&self.err) }
+        let terminal = self.terminal.as_ref().map(Pty::state);
+        Ended { code, terminal, stdout: text(&self.out), stderr: text(&self.err) }
     }
 }
 

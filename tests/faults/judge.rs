@@ -1,5 +1,6 @@
 //! What a command with a fault came to, beside the same command without one. Pure.
 
+use super::bundle::Kind;
 use super::census::Facts;
 use super::command::Ended;
 use super::fault::Fault;
@@ -56,8 +57,21 @@ pub struct Clean {
 
 impl Clean {
     /// Whether a container that runs has what its bundle asks for: a run is no measure for others where it is itself wrong.
-    pub fn is_as_asked(&self) -> bool {
+    pub fn is_as_asked(&self, kind: Kind) -> bool {
         let is = |name: &str, wanted: &str| self.after.get(name).is_none_or(|found| found.trim() == wanted);
+        let filtered = is("init Seccomp", "2") && is("init NoNewPrivs", "1");
+        let membership = self
+            .after
+            .iter()
+            .filter(|(name, _)| is_membership(name))
+            .all(|(_, path)| path.contains("faults"));
+        if kind == Kind::Nothing {
+            let limit = |(name, value): (&String, &String)| {
+                ["memory.max", "memory.limit_in_bytes"].iter().any(|file| name.ends_with(file))
+                    && value.trim() == "67108864"
+            };
+            return filtered && membership && self.after.iter().any(limit);
+        }
         let limits = self.after.get("init limits").is_none_or(|limits| {
             let words: Vec<&str> = limits
                 .lines()
@@ -66,16 +80,11 @@ impl Clean {
             words.get(3..5) == Some(&["90", "100"])
         });
         limits
+            && filtered
+            && membership
             && is("init oom_score_adj", "300")
-            && is("init Seccomp", "2")
-            && is("init NoNewPrivs", "1")
             && is("init CapEff", "0000000000000420")
             && is("init CapBnd", "0000000000000420")
-            && self
-                .after
-                .iter()
-                .filter(|(name, _)| is_membership(name))
-                .all(|(_, path)| path.contains("faults"))
     }
 }
 
@@ -105,7 +114,8 @@ pub fn judge(scenario: &Scenario, clean: &Clean, seen: &Observed<'_>) -> (Verdic
     let killed = seen.fault == Fault::Kill;
     if killed && seen.hit.call.process == "0" {
         // What runs may run only as it did before or as it should.
-        let runs = seen.facts.get("init comm").is_some_and(|comm| comm.trim() == "sleep");
+        let is = |name: &str, wanted: &str| seen.facts.get(name).is_some_and(|it| it.starts_with(wanted));
+        let runs = is("init comm", "sleep\n") || is("init cmdline", "/rt\n__init");
         let neither = neither(clean, seen.facts);
         return match runs && !neither.is_empty() {
             true => (Verdict::Weaker, neither),
@@ -124,7 +134,7 @@ pub fn judge(scenario: &Scenario, clean: &Clean, seen: &Observed<'_>) -> (Verdic
         return (Verdict::Weaker, "done, where it is to be refused".to_owned());
     }
     // What ran in the container was killed, and that is what is told.
-    if killed && code == 137 && scenario.name == "exec-wait" {
+    if killed && code == 137 && scenario.waits {
         return (Verdict::Refused, String::new());
     }
     if !told {
@@ -136,9 +146,9 @@ pub fn judge(scenario: &Scenario, clean: &Clean, seen: &Observed<'_>) -> (Verdic
     let from_before = differences(&clean.before, seen.facts, "init ");
     let from_after = differences(&clean.after, seen.facts, "init ");
     let ended_on_the_way = seen.facts.get("alive").is_some_and(|alive| alive == "false")
-        && matches!(scenario.after, After::Ended | After::Gone | After::Created | After::Runs)
         && (scenario.name == "start"
-            || matches!(scenario.after, After::Ended | After::Gone | After::Created));
+            || scenario.after.is_gone()
+            || matches!(scenario.after, After::Ended | After::Created));
     if from_before.is_empty() || from_after.is_empty() || ended_on_the_way {
         return (Verdict::Refused, String::new());
     }
@@ -158,22 +168,55 @@ fn same_code(scenario: &Scenario, clean: &Clean, seen: &Observed<'_>, told: bool
             false => (Verdict::Mute, "exit 0, and nothing runs".to_owned()),
         };
     }
-    if scenario.after == After::Printed && differences.starts_with("printed") {
+    if scenario.after.prints() && differences.starts_with("printed") {
         return match told {
             true => (Verdict::Refused, String::new()),
             false => (Verdict::Mute, differences),
         };
     }
-    // Without CAP_SETPCAP the bounding set stays, which is said; with no_new_privs nobody can use it.
-    let bounding_set_alone = !differences.contains("; ") && differences.contains(" CapBnd: ");
-    if bounding_set_alone && told && seen.hit.call.name == "prctl" {
+    if self::differences(&excused(seen, &clean.after), &excused(seen, seen.facts), "").is_empty() {
         return (Verdict::Refused, String::new());
     }
-    // The specification's word for poststop hooks: a warning, and the container is gone all the same.
-    if scenario.after == After::Gone && told && differences.starts_with("hooks") {
+    // The specification's word for poststop hooks: a warning, and the container is gone all the same. A run that cannot delete
+    // what has ended says so; its exit code is that of what ran.
+    let may_differ: &[&str] = match scenario.after {
+        After::Gone => &["hooks"],
+        After::Over => &["hooks", "left"],
+        _ => &[],
+    };
+    if told
+        && clean
+            .after
+            .iter()
+            .all(|(name, value)| may_differ.contains(&name.as_str()) || seen.facts.get(name) == Some(value))
+    {
         return (Verdict::Refused, String::new());
     }
     (Verdict::Weaker, differences)
+}
+
+/// The facts but for those that may be otherwise because that was said, and nothing that was asked for is lost.
+fn excused(seen: &Observed<'_>, facts: &Facts) -> Facts {
+    // What a process with a terminal says is printed there.
+    let said = |words: &str| seen.ended.stderr.contains(words) || seen.ended.stdout.contains(words);
+    // Without CAP_SETPCAP the bounding set stays; with no_new_privs nobody can use it.
+    let bounding = said("CAP_SETPCAP") && seen.hit.call.name == "prctl";
+    // v1's named hierarchies and the unified one of a hybrid host limit nothing.
+    let grouping = said("has no cgroup of its own in hierarchies without limits");
+    let has = |name: &str| {
+        let hierarchy = name.split_once(" cgroup ").map(|(_, hierarchy)| hierarchy);
+        let groups =
+            hierarchy.is_some_and(|it| it.is_empty() || it.starts_with("name=") || it.starts_with(' '));
+        !(bounding && name.ends_with(" CapBnd")) && !(grouping && groups)
+    };
+    let has_line = |line: &&str| {
+        let groups = line.contains(" cgroup2 ")
+            || line.contains("name=")
+            || ["/sys/fs/cgroup/systemd ", "/sys/fs/cgroup/unified "].iter().any(|at| line.starts_with(at));
+        !(bounding && (line.starts_with("CapBnd:") || line.contains("CAP_SETPCAP"))) && !(grouping && groups)
+    };
+    let value = |text: &String| text.lines().filter(has_line).collect::<Vec<_>>().join("\n");
+    facts.iter().filter(|(name, _)| has(name)).map(|(name, text)| (name.clone(), value(text))).collect()
 }
 
 /// The facts whose name begins so that two runs do not share, with both values.

@@ -1,13 +1,15 @@
 //! Every command is killed at each of its system calls, and each call fails once: what runs then is as it was asked for or does
 //! not run, the failure is told, and `delete --force` leaves nothing.
 //!
-//! `RT_FAULTS=all` tries every point, `RT_FAULTS=N` that many (600 without it), `RT_FAULTS=SCENARIO` those of one; `RT_FAULT=POINT`
-//! one, with all that is known of it. `RT_FAULTS_PAGE` names a page whose table gets the counts.
+//! `RT_FAULTS` says which points: `all`, or how many (600 without it), and before that the scenarios that they are of
+//! (`restore,checkpoint,200`); a scenario alone means all of its points. `RT_FAULT=POINT` tries one, with all that is known of it.
+//! `RT_FAULTS_PAGE` names a page whose table gets the counts.
 #![cfg(target_arch = "x86_64")]
 
 mod bundle;
 mod campaign;
 mod census;
+mod choice;
 mod command;
 #[path = "../common/mod.rs"]
 mod common;
@@ -23,12 +25,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use campaign::{Finding, Recorded};
+use choice::{Choice, SAMPLE};
 use judge::Verdict;
 use point::Point;
-
-/// How many points are tried on every change: here, and in a guest, which is slow.
-const SAMPLE: usize = 600;
-const SAMPLE_IN_GUEST: usize = 100;
 
 /// A sample takes two minutes on two busy processors.
 const TIME_OF_SAMPLE: Duration = Duration::from_secs(480);
@@ -39,17 +38,17 @@ fn no_fault_makes_a_container_weaker_or_leaves_something() {
         return;
     }
     let one: Option<Point> = std::env::var("RT_FAULT").ok().map(|text| text.parse().expect("a point"));
-    let asked = std::env::var("RT_FAULTS").unwrap_or_default();
-    let named = scenario::ALL.iter().any(|scenario| scenario.name == asked);
+    let choice = Choice::of(&std::env::var("RT_FAULTS").unwrap_or_default());
+    let criu = scenario::ALL.iter().any(|s| s.criu && choice.has(s.name)) && common::needs_criu();
     let recorded = campaign::record(&|scenario| match &one {
         Some(point) => point.scenario == scenario.name,
-        None => (scenario.common || is_rt()) && (!named || scenario.name == asked),
+        None => (scenario.common || is_rt()) && choice.has(scenario.name) && (!scenario.criu || criu),
     });
     if let Some(point) = one {
         return show(&recorded, point);
     }
     let start = Instant::now();
-    let points = chosen(&recorded, if named { "all" } else { &asked });
+    let points = choice.points(recorded.iter().flat_map(|of| of.points.clone()).collect());
     let (wanted, workers) =
         (points.len(), std::thread::available_parallelism().map_or(1, |n| n.get().min(4)));
     let deadline = (wanted <= SAMPLE).then(|| start + TIME_OF_SAMPLE);
@@ -70,10 +69,6 @@ fn is_rt() -> bool {
     common::Sandbox::binary().file_name().is_some_and(|name| name == "rt")
 }
 
-fn in_guest() -> bool {
-    std::env::var("RT_GUEST").is_ok_and(|guest| guest != "host")
-}
-
 /// `runc 1.1.5`, as the first line of `--version` has it.
 fn name_and_version() -> String {
     let said = common::Run::new(common::Sandbox::binary()).arg("--version").ok().stdout;
@@ -83,20 +78,6 @@ fn name_and_version() -> String {
         [name, version, ..] => format!("{name} {version}"),
         _ => "?".to_owned(),
     }
-}
-
-/// All points, or a sample of them that is the same on every run.
-fn chosen(recorded: &[Recorded], asked: &str) -> Vec<Point> {
-    let mut points: Vec<Point> = recorded.iter().flat_map(|of| of.points.clone()).collect();
-    let count = match asked {
-        "all" => return points,
-        "" if in_guest() => SAMPLE_IN_GUEST,
-        "" => SAMPLE,
-        number => number.parse().expect("a number of points"),
-    };
-    points.sort_by_cached_key(Point::rank);
-    points.truncate(count);
-    points
 }
 
 /// One point, with all that is known of it.
@@ -121,15 +102,6 @@ fn report(recorded: &[Recorded], findings: &[Finding], wanted: usize, took: Dura
             })
             .collect();
         eprintln!("{}: {} points; {}", of.scenario.name, of.points.len(), cells.join(", "));
-    }
-    for finding in findings.iter().filter(|finding| !finding.verdict.is_good()) {
-        eprintln!(
-            "{:?} at RT_FAULT={}: {} ({})",
-            finding.verdict,
-            finding.point,
-            finding.why,
-            finding.stderr.trim().replace('\n', " | ")
-        );
     }
     eprintln!("{} of {wanted} points in {:.1} s", findings.len(), took.as_secs_f64());
 }

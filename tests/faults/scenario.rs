@@ -1,6 +1,6 @@
 //! The commands that faults are put on, each with the state that it needs and how its effect is looked at.
 
-use super::bundle::Kind;
+use super::bundle::{CODE, Kind};
 use super::world::World;
 
 /// The container's state before the command.
@@ -11,6 +11,10 @@ pub enum Before {
     Running,
     Paused,
     Stopped,
+    /// Running, and a proof was made.
+    Proved,
+    /// Saved by `checkpoint`, and gone.
+    Saved,
 }
 
 /// What the command does to it.
@@ -24,10 +28,31 @@ pub enum After {
     Ended,
     /// Nothing is left of it.
     Gone,
+    /// It has run to its end and is gone, and what it printed.
+    Over,
+    /// It is saved and gone, and can be restored: what runs then is looked at.
+    Saved,
     /// What is printed, and the container is as it was.
     Printed,
     /// What a memory proof says of it, which is never twice the same but for its exit code.
     Proved,
+}
+
+impl After {
+    /// Nothing is left of the container.
+    pub fn is_gone(self) -> bool {
+        matches!(self, Self::Gone | Self::Over)
+    }
+
+    /// What the command prints is the same every time.
+    pub fn prints(self) -> bool {
+        matches!(self, Self::Printed | Self::Over)
+    }
+
+    /// A process of the container can be looked at.
+    pub fn has_process(self) -> bool {
+        matches!(self, Self::Created | Self::Runs | Self::Proved | Self::Saved)
+    }
 }
 
 /// One command.
@@ -44,6 +69,10 @@ pub struct Scenario {
     pub at_most: u32,
     /// Other runtimes have it too.
     pub common: bool,
+    /// It takes criu.
+    pub criu: bool,
+    /// Its exit code is that of the container's program.
+    pub waits: bool,
 }
 
 const fn scenario(
@@ -52,7 +81,18 @@ const fn scenario(
     after: After,
     arguments: fn(&World) -> Vec<String>,
 ) -> Scenario {
-    Scenario { name, kind: Kind::Plain, before, after, arguments, code: 0, at_most: u32::MAX, common: true }
+    Scenario {
+        name,
+        kind: Kind::Plain,
+        before,
+        after,
+        arguments,
+        code: 0,
+        at_most: u32::MAX,
+        common: true,
+        criu: false,
+        waits: false,
+    }
 }
 
 /// All of them.
@@ -71,6 +111,23 @@ pub const ALL: &[Scenario] = &[
         kind: Kind::User,
         ..scenario("run-user", Before::Nothing, After::Runs, |w| w.creation("run", &["--detach"]))
     },
+    Scenario {
+        kind: Kind::Brief,
+        code: CODE,
+        waits: true,
+        ..scenario("run-wait", Before::Nothing, After::Over, |w| w.creation("run", &[]))
+    },
+    Scenario {
+        kind: Kind::Terminal,
+        code: CODE,
+        waits: true,
+        ..scenario("run-terminal", Before::Nothing, After::Over, |w| w.creation("run", &[]))
+    },
+    Scenario {
+        kind: Kind::Nothing,
+        common: false,
+        ..scenario("create-nothing", Before::Nothing, After::Created, |w| w.creation("create", &[]))
+    },
     scenario("start", Before::Created, After::Runs, |w| words(&["start", &w.id])),
     scenario("exec", Before::Running, After::Runs, |w| {
         words(&["exec", "--detach", "--pid-file", &w.exec_pid_file(), &w.id, "sleep", "1000"])
@@ -83,6 +140,7 @@ pub const ALL: &[Scenario] = &[
     },
     Scenario {
         code: 7,
+        waits: true,
         ..scenario("exec-wait", Before::Running, After::Printed, |w| {
             words(&["exec", &w.id, "sh", "-c", "echo within; exit 7"])
         })
@@ -112,6 +170,38 @@ pub const ALL: &[Scenario] = &[
         at_most: 12,
         common: false,
         ..scenario("test-memory", Before::Running, After::Proved, |w| words(&["test-memory", &w.id]))
+    },
+    Scenario {
+        at_most: 12,
+        common: false,
+        ..scenario("stress-memory", Before::Running, After::Proved, |w| {
+            // So little is written also where the machine is busy.
+            words(&["stress-memory", "--strategy", "sequential,shm", &w.id, "4", "0.5"])
+        })
+    },
+    Scenario {
+        common: false,
+        ..scenario("monitor", Before::Running, After::Printed, |w| {
+            words(&["monitor", "--format", "json", &w.id, "0"])
+        })
+    },
+    Scenario {
+        common: false,
+        ..scenario("report", Before::Proved, After::Printed, |w| {
+            words(&["report", "--format", "json", &w.id])
+        })
+    },
+    Scenario {
+        kind: Kind::Saved,
+        criu: true,
+        ..scenario("checkpoint", Before::Running, After::Saved, |w| {
+            words(&["checkpoint", "--image-path", &w.images(), &w.id])
+        })
+    },
+    Scenario {
+        kind: Kind::Saved,
+        criu: true,
+        ..scenario("restore", Before::Saved, After::Runs, World::restoration)
     },
 ];
 

@@ -61,7 +61,9 @@ impl World {
     pub fn creation(&self, command: &str, flags: &[&str]) -> Vec<String> {
         let bundle = self.bundle.path.display().to_string();
         let pid_file = self.init_pid_file().display().to_string();
-        let words = [command, "--bundle", &bundle, "--pid-file", &pid_file];
+        let what: &[&str] =
+            if self.kind == Kind::Nothing { &["--ram=64", "--cpu=50"] } else { &["--bundle", &bundle] };
+        let words = [&[command, "--pid-file", &pid_file], what].concat();
         words.iter().chain(flags).chain(&[self.id.as_str()]).map(|word| (*word).to_owned()).collect()
     }
 
@@ -73,6 +75,20 @@ impl World {
         self.sandbox.path("init.pid")
     }
 
+    /// Where `checkpoint` writes.
+    pub fn images(&self) -> String {
+        self.sandbox.path("images").display().to_string()
+    }
+
+    /// The words of `restore` of this container.
+    pub fn restoration(&self) -> Vec<String> {
+        let bundle = self.bundle.path.display().to_string();
+        let pid_file = self.init_pid_file().display().to_string();
+        let images = self.images();
+        let words = ["restore", "--detach", "--image-path", &images, "--bundle", &bundle];
+        words.iter().chain(&["--pid-file", &pid_file, &self.id]).map(|word| (*word).to_owned()).collect()
+    }
+
     fn line(&self, arguments: Vec<String>) -> Line {
         let (name, value) = self.sandbox.mark().split_once('=').expect("a mark");
         let mut all = vec!["--root".to_owned(), self.sandbox.root().display().to_string()];
@@ -81,6 +97,9 @@ impl World {
             program: Sandbox::binary(),
             arguments: all,
             environment: (name.to_owned(), value.to_owned()),
+            // Without a config.json.
+            folder: self.sandbox.path("out"),
+            terminal: false,
             limit: LIMIT,
         }
     }
@@ -110,6 +129,15 @@ impl World {
         self.settle();
         match before {
             Before::Paused => self.ok(&["pause", &self.id]),
+            Before::Proved => {
+                let record = include_str!("../fixtures/proof.json").replace("NAME", &self.id);
+                fs::write(self.sandbox.root().join(&self.id).join("rt-proofs.jsonl"), record)
+                    .expect("a journal");
+            }
+            Before::Saved => {
+                self.ok(&["checkpoint", "--image-path", &self.images(), &self.id]);
+                let _ = fs::remove_file(self.init_pid_file());
+            }
             Before::Stopped => {
                 self.ok(&["kill", &self.id, "KILL"]);
                 wait(MOMENT, || !self.alive());
@@ -120,7 +148,8 @@ impl World {
 
     /// The scenario's command under a tracer.
     pub fn trace(&self, scenario: &Scenario, fault: Option<(Call, Fault)>) -> (Ended, Trace) {
-        self.line((scenario.arguments)(self)).trace(fault)
+        let line = self.line((scenario.arguments)(self));
+        Line { terminal: self.kind == Kind::Terminal, ..line }.trace(fault)
     }
 
     /// Whether the container's first process lives.
@@ -143,13 +172,26 @@ impl World {
                     facts.insert("start".to_owned(), ended.stderr);
                 }
             }
-            After::Printed => drop(facts.insert("printed".to_owned(), ended.stdout.clone())),
-            After::Gone => {
+            After::Saved if ended.code == Some(0) => {
+                let words = self.restoration();
+                let ended = self.run(&words.iter().map(String::as_str).collect::<Vec<_>>());
+                if ended.code != Some(0) {
+                    facts.insert("restore".to_owned(), ended.stderr);
+                }
+                self.init = pid_in(&self.init_pid_file());
+            }
+            After::Gone | After::Over => {
                 wait(MOMENT, || self.left().is_empty());
                 facts.insert("left".to_owned(), self.left().join("\n"));
             }
             After::Ended => drop(wait(MOMENT, || !self.alive())),
-            After::Created | After::Runs | After::Proved => {}
+            After::Created | After::Runs | After::Proved | After::Saved | After::Printed => {}
+        }
+        if scenario.after.prints() {
+            facts.insert("printed".to_owned(), ended.stdout.clone());
+        }
+        if let Some(terminal) = ended.terminal {
+            facts.insert("terminal".to_owned(), terminal.to_owned());
         }
         // A container that could not be started goes on waiting for it.
         if ended.code == Some(scenario.code) {
@@ -182,7 +224,7 @@ impl World {
     /// Waits for the container's program: until then it is the runtime that runs.
     fn settle(&self) {
         if let Some(pid) = self.init {
-            wait(MOMENT, || !self.alive() || comm(pid).is_none_or(|comm| comm == "sleep"));
+            wait(MOMENT, || !self.alive() || comm(pid).is_none_or(|comm| comm == "sleep") || is_init(pid));
         }
     }
 
@@ -201,6 +243,7 @@ impl World {
         for name in ["init.pid", "exec.pid"] {
             let _ = fs::remove_file(self.sandbox.path(name));
         }
+        let _ = fs::remove_dir_all(self.images());
         let _ = fs::remove_file(self.bundle.path.join("rt-proofs.jsonl"));
         self.init = None;
         left
@@ -236,6 +279,12 @@ fn pid_in(file: &std::path::Path) -> Option<i32> {
 
 fn comm(pid: i32) -> Option<String> {
     fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|comm| comm.trim().to_owned())
+}
+
+/// Whether it is the program of a container from nothing, and waits.
+fn is_init(pid: i32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.starts_with(b"/rt\0__init"))
+        && fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") S "))
 }
 
 /// Asks again until it holds; false if it never did.
