@@ -5,43 +5,25 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::base::{self, HOOKS, MARKS};
-use crate::common::{Bundle, Sandbox};
+use crate::base::{HOOKS, MARKS};
 use crate::mutate::{self, Change, Mutation};
 use crate::oracle;
-use crate::subject::{Fault, Subject, judge, said};
+use crate::subject::{Answer, Field, Subject};
 use crate::table::Table;
 
-/// What became of one mutant under one runtime.
-pub struct Answer {
-    pub taken: bool,
-    pub said: String,
-    pub faults: Vec<(Fault, String)>,
-}
+pub struct Configs(Field);
 
-pub struct Field {
-    sandbox: Sandbox,
-    bundle: Bundle,
-    subject: Subject,
-    beside: Option<Subject>,
-}
-
-impl Field {
+impl Configs {
     pub fn new(beside: Option<&Path>) -> Self {
-        let sandbox = Sandbox::new();
-        let mut bundle = sandbox.bundle();
-        base::fill(&mut bundle);
-        let subject = Subject::new(&sandbox, &Sandbox::binary(), "a");
-        let beside = beside.map(|binary| Subject::new(&sandbox, binary, "b"));
-        Self { sandbox, bundle, subject, beside }
+        Self(Field::new(["a", "b"], beside))
     }
 
     pub fn mutations(&self) -> Vec<Mutation> {
-        mutate::all(&self.for_subject(&self.subject))
+        mutate::all(&self.for_subject(&self.0.subject))
     }
 
     fn for_subject(&self, subject: &Subject) -> Value {
-        let mut config = self.bundle.config.clone();
+        let mut config = self.0.bundle.config.clone();
         config["linux"]["cgroupsPath"] = format!("/{}", subject.id).into();
         config
     }
@@ -49,23 +31,23 @@ impl Field {
     /// The faults of the config as it is: there must be none.
     pub fn unchanged(&self) -> Answer {
         self.ask(
-            &self.subject,
+            &self.0.subject,
             &Mutation { at: "/annotations/org.example.a".to_owned(), change: Change::Front("") },
         )
     }
 
     pub fn try_one(&self, mutation: &Mutation, table: &mut Table) {
-        let answer = self.ask(&self.subject, mutation);
-        let beside = self.beside.as_ref().map(|beside| self.ask(beside, mutation));
+        let answer = self.ask(&self.0.subject, mutation);
+        let beside = self.0.beside.as_ref().map(|beside| self.ask(beside, mutation));
         table.add(&mutation.to_string(), &answer, beside.as_ref());
     }
 
     fn ask(&self, subject: &Subject, mutation: &Mutation) -> Answer {
         let config = self.for_subject(subject);
         let mutant = mutation.apply(&config);
-        let bundle = &self.bundle.path;
+        let bundle = &self.0.bundle.path;
         fs::write(bundle.join("config.json"), mutate::text(&mutant)).expect("config.json");
-        for marks in [bundle.join(MARKS), self.bundle.rootfs(MARKS)] {
+        for marks in [bundle.join(MARKS), self.0.bundle.rootfs(MARKS)] {
             let _ = fs::remove_file(marks);
         }
         let pid_file = subject.folder.join("pid");
@@ -74,19 +56,12 @@ impl Field {
         let line =
             ["run", "--detach", "--bundle", &path(bundle), "--pid-file", &path(&pid_file), &subject.id]
                 .map(String::from);
-        let mut answer = Answer { taken: false, said: String::new(), faults: Vec::new() };
-        match subject.call(&self.sandbox, &line) {
-            None => answer.faults.push((Fault::Hang, "run hangs".to_owned())),
-            Some(outcome) => {
-                answer.taken = outcome.code == 0;
-                answer.said = said(&outcome);
-                answer.faults.extend(judge(&outcome));
-            }
-        }
+        let mut answer = Answer::default();
+        answer.take("run", subject.call(&self.0.sandbox, &line));
         if answer.taken {
             self.look(&mutant, mutation, &config, &pid_file, &mut answer);
         }
-        let stopped = subject.delete(&self.sandbox);
+        let stopped = subject.delete(&self.0.sandbox);
         answer.faults.extend(stopped);
         if answer.taken {
             answer.weaker(oracle::hooks_not_run(&mutant, bundle, &["poststop"]));
@@ -110,15 +85,9 @@ impl Field {
         }
         let pid = fs::read_to_string(pid_file).ok().and_then(|pid| pid.trim().parse().ok());
         if let Some(pid) = pid {
-            answer.weaker(oracle::missing(mutant, &self.bundle.rootfs(""), pid));
+            answer.weaker(oracle::missing(mutant, &self.0.bundle.rootfs(""), pid));
         }
         let before = HOOKS.iter().copied().filter(|stage| *stage != "poststop").collect::<Vec<_>>();
-        answer.weaker(oracle::hooks_not_run(mutant, &self.bundle.path, &before));
-    }
-}
-
-impl Answer {
-    fn weaker(&mut self, missing: Vec<String>) {
-        self.faults.extend(missing.into_iter().map(|what| (Fault::Weaker, what)));
+        answer.weaker(oracle::hooks_not_run(mutant, &self.0.bundle.path, &before));
     }
 }

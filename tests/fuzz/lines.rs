@@ -2,10 +2,8 @@
 
 use std::fs;
 
-use crate::base;
 use crate::common::{Bundle, Sandbox, processes_marked};
-use crate::configs::Answer;
-use crate::subject::{Fault, Subject, judge, said};
+use crate::subject::{Answer, Fault, Field, Subject};
 use crate::table::Table;
 
 /// ID runs, ID.new is not there; BUNDLE, FILE (a process), LIMITS (resources) and DIR are paths. A word after `!` stays as it is:
@@ -121,72 +119,56 @@ pub fn all() -> Vec<Line> {
     found
 }
 
-pub struct Field {
-    sandbox: Sandbox,
-    bundle: Bundle,
-    subject: Subject,
-    beside: Option<Subject>,
-}
+pub struct Lines(Field);
 
-impl Field {
+impl Lines {
     pub fn new(beside: Option<&std::path::Path>) -> Self {
-        let sandbox = Sandbox::new();
-        let mut bundle = sandbox.bundle();
-        base::fill(&mut bundle);
-        bundle.unset("/hooks");
-        let subject = Subject::new(&sandbox, &Sandbox::binary(), "c");
-        let beside = beside.map(|binary| Subject::new(&sandbox, binary, "d"));
-        for subject in std::iter::once(&subject).chain(&beside) {
+        let mut field = Field::new(["c", "d"], beside);
+        field.bundle.unset("/hooks");
+        for subject in std::iter::once(&field.subject).chain(&field.beside) {
             fs::create_dir_all(subject.folder.join("dir")).expect("a folder");
             fs::write(subject.folder.join("limits"), r#"{"pids":{"limit":40}}"#).expect("limits");
             let process = r#"{"args":["true"],"cwd":"/","env":["PATH=/bin"]}"#;
             fs::write(subject.folder.join("process"), process).expect("a process");
         }
-        Self { sandbox, bundle, subject, beside }
+        Self(field)
     }
 
     pub fn try_one(&mut self, line: &Line, table: &mut Table) {
-        let answer = Self::ask(&self.sandbox, &mut self.bundle, &self.subject, line);
-        let beside =
-            self.beside.as_ref().map(|beside| Self::ask(&self.sandbox, &mut self.bundle, beside, line));
+        let Field { sandbox, bundle, subject, beside } = &mut self.0;
+        let answer = ask(sandbox, bundle, subject, line);
+        let beside = beside.as_ref().map(|beside| ask(sandbox, bundle, beside, line));
         table.add(&line.to_string(), &answer, beside.as_ref());
     }
+}
 
-    fn ask(sandbox: &Sandbox, bundle: &mut Bundle, subject: &Subject, line: &Line) -> Answer {
-        let mut answer = Answer { taken: false, said: String::new(), faults: Vec::new() };
-        let path = bundle.path.to_str().expect("UTF-8").to_owned();
-        bundle.config["linux"]["cgroupsPath"] = format!("/{}", subject.id).into();
-        bundle.save();
-        match subject.call(sandbox, &["run", "--detach", "--bundle", &path, &subject.id]) {
-            Some(outcome) if outcome.code == 0 => {}
-            other => panic!("no container to try a line on: {other:?}"),
-        }
-        bundle.config["linux"]["cgroupsPath"] = format!("/{}.new", subject.id).into();
-        bundle.save();
-        match subject.call(sandbox, &words(line, subject, &path)) {
-            None => answer.faults.push((Fault::Hang, "it hangs".to_owned())),
-            Some(outcome) => {
-                answer.taken = outcome.code == 0;
-                answer.said = said(&outcome);
-                answer.faults.extend(judge(&outcome));
-            }
-        }
-        for entry in fs::read_dir(&subject.root).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name != subject.id
-                && !name.starts_with('.')
-                && subject.call(sandbox, &["delete", "--force", &name]).is_none()
-            {
-                answer.faults.push((Fault::Hang, format!("delete --force {name} hangs")));
-            }
-        }
-        answer.faults.extend(subject.delete(sandbox));
-        debug_assert!(
-            answer.faults.iter().any(|(fault, _)| *fault == Fault::Left)
-                || processes_marked(sandbox.mark()).is_empty()
-        );
-        answer
+fn ask(sandbox: &Sandbox, bundle: &mut Bundle, subject: &Subject, line: &Line) -> Answer {
+    let mut answer = Answer::default();
+    let path = bundle.path.to_str().expect("UTF-8").to_owned();
+    bundle.config["linux"]["cgroupsPath"] = format!("/{}", subject.id).into();
+    bundle.save();
+    match subject.call(sandbox, &["run", "--detach", "--bundle", &path, &subject.id]) {
+        Some(outcome) if outcome.code == 0 => {}
+        other => panic!("no container to try a line on: {other:?}"),
     }
+    bundle.config["linux"]["cgroupsPath"] = format!("/{}.new", subject.id).into();
+    bundle.save();
+    answer.take("it", subject.call(sandbox, &words(line, subject, &path)));
+    for entry in fs::read_dir(&subject.root).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name != subject.id
+            && !name.starts_with('.')
+            && subject.call(sandbox, &["delete", "--force", &name]).is_none()
+        {
+            answer.faults.push((Fault::Hang, format!("delete --force {name} hangs")));
+        }
+    }
+    answer.faults.extend(subject.delete(sandbox));
+    debug_assert!(
+        answer.faults.iter().any(|(fault, _)| *fault == Fault::Left)
+            || processes_marked(sandbox.mark()).is_empty()
+    );
+    answer
 }
 
 fn words(line: &Line, subject: &Subject, bundle: &str) -> Vec<String> {

@@ -73,11 +73,11 @@ fn a_config_with_one_change_is_in_force_or_refused_aloud() {
     if !needs_root() || !needs_rt() {
         return;
     }
-    let field = configs::Field::new(None);
+    let field = configs::Configs::new(None);
     let unchanged = field.unchanged();
     assert!(unchanged.taken && unchanged.faults.is_empty(), "{}: {:?}", unchanged.said, unchanged.faults);
     fuzz(field.mutations(), CONFIGS, |part| {
-        let field = configs::Field::new(beside().as_deref());
+        let field = configs::Configs::new(beside().as_deref());
         let mut table = Table::default();
         part.iter().for_each(|mutation| field.try_one(mutation, &mut table));
         table
@@ -90,7 +90,7 @@ fn a_command_line_with_one_change_ends_without_harm() {
         return;
     }
     fuzz(lines::all(), COMMAND_LINES, |part| {
-        let mut field = lines::Field::new(beside().as_deref());
+        let mut field = lines::Lines::new(beside().as_deref());
         let mut table = Table::default();
         part.iter().for_each(|line| field.try_one(line, &mut table));
         table

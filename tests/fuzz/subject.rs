@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::common::{Outcome, Run, Sandbox};
+use crate::base;
+use crate::common::{Bundle, Outcome, Run, Sandbox};
 
 /// A command that runs longer hangs.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -75,6 +76,52 @@ impl Subject {
         };
         faults.extend(left.into_iter().map(|what| (Fault::Left, what)));
         faults
+    }
+}
+
+/// Where mutants are tried: a bundle, rt, and perhaps another runtime that is asked the same.
+pub struct Field {
+    pub sandbox: Sandbox,
+    pub bundle: Bundle,
+    pub subject: Subject,
+    pub beside: Option<Subject>,
+}
+
+impl Field {
+    /// `names` are those of the two runtimes' containers.
+    pub fn new(names: [&str; 2], beside: Option<&Path>) -> Self {
+        let sandbox = Sandbox::new();
+        let mut bundle = sandbox.bundle();
+        base::fill(&mut bundle);
+        let subject = Subject::new(&sandbox, &Sandbox::binary(), names[0]);
+        let beside = beside.map(|binary| Subject::new(&sandbox, binary, names[1]));
+        Self { sandbox, bundle, subject, beside }
+    }
+}
+
+/// What became of one mutant under one runtime.
+#[derive(Default)]
+pub struct Answer {
+    pub taken: bool,
+    pub said: String,
+    pub faults: Vec<(Fault, String)>,
+}
+
+impl Answer {
+    /// Takes in how a command ended; `None`: `what` hangs.
+    pub fn take(&mut self, what: &str, outcome: Option<Outcome>) {
+        match outcome {
+            None => self.faults.push((Fault::Hang, format!("{what} hangs"))),
+            Some(outcome) => {
+                self.taken = outcome.code == 0;
+                self.said = said(&outcome);
+                self.faults.extend(judge(&outcome));
+            }
+        }
+    }
+
+    pub fn weaker(&mut self, missing: Vec<String>) {
+        self.faults.extend(missing.into_iter().map(|what| (Fault::Weaker, what)));
     }
 }
 

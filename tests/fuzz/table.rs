@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::configs::Answer;
-use crate::subject::{FAULTS, Fault};
+use crate::subject::{Answer, FAULTS, Fault};
 
 #[derive(Debug, Default)]
 pub struct Column {
