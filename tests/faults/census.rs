@@ -117,11 +117,12 @@ pub fn take(pid: i32, who: &str, holder: Option<i32>, facts: &mut Facts) {
     for line in read("cgroup").lines() {
         let mut parts = line.splitn(3, ':').skip(1);
         let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
-        add(&format!("cgroup {controllers}"), path.to_owned());
+        // A hierarchy that is mounted nowhere is none of the runtime's.
         let Some(folder) = hierarchy(controllers).map(|mount| mount.join(path.trim_start_matches('/')))
         else {
             continue;
         };
+        add(&format!("cgroup {controllers}"), path.to_owned());
         for name in LIMITS {
             if let Ok(value) = fs::read_to_string(folder.join(name)) {
                 // What follows counts, and says nothing of what was asked for.

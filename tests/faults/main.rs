@@ -32,21 +32,40 @@ use point::Point;
 /// A sample takes two minutes on two busy processors.
 const TIME_OF_SAMPLE: Duration = Duration::from_secs(480);
 
+/// criu takes a while, and is not everywhere.
+const SAMPLE_WITH_CRIU: &str = "checkpoint,restore,40";
+
 #[test]
 fn no_fault_makes_a_container_weaker_or_leaves_something() {
     if !common::needs_root() {
         return;
     }
-    let one: Option<Point> = std::env::var("RT_FAULT").ok().map(|text| text.parse().expect("a point"));
-    let choice = Choice::of(&std::env::var("RT_FAULTS").unwrap_or_default());
-    let criu = scenario::ALL.iter().any(|s| s.criu && choice.has(s.name)) && common::needs_criu();
-    let recorded = campaign::record(&|scenario| match &one {
-        Some(point) => point.scenario == scenario.name,
-        None => (scenario.common || is_rt()) && choice.has(scenario.name) && (!scenario.criu || criu),
-    });
-    if let Some(point) = one {
-        return show(&recorded, point);
+    if let Some(name) = asked("RT_FAULT") {
+        return show(name.parse().expect("a point"));
     }
+    let asked = asked("RT_FAULTS");
+    let choice = Choice::of(asked.as_deref().unwrap_or_default());
+    let wants_criu = asked.is_some() && scenario::ALL.iter().any(|s| s.criu && choice.has(s.name));
+    try_all(&choice, wants_criu && common::needs_criu());
+}
+
+#[test]
+fn no_fault_loses_what_is_saved_or_restored() {
+    // The other test has them then.
+    if asked("RT_FAULT").or(asked("RT_FAULTS")).is_some() || !common::needs_root() || !common::needs_criu() {
+        return;
+    }
+    try_all(&Choice::of(SAMPLE_WITH_CRIU), true);
+}
+
+fn asked(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}
+
+fn try_all(choice: &Choice, criu: bool) {
+    let recorded = campaign::record(&|scenario| {
+        (scenario.common || is_rt()) && choice.has(scenario.name) && (!scenario.criu || criu)
+    });
     let start = Instant::now();
     let points = choice.points(recorded.iter().flat_map(|of| of.points.clone()).collect());
     let (wanted, workers) =
@@ -57,7 +76,7 @@ fn no_fault_makes_a_container_weaker_or_leaves_something() {
     let name = name_and_version();
     let row = table::row(&name, &findings);
     eprintln!("{row}");
-    if let Some(page) = std::env::var_os("RT_FAULTS_PAGE").filter(|page| !page.is_empty()) {
+    if let Some(page) = asked("RT_FAULTS_PAGE") {
         table::write(page.as_ref(), &name, &row);
     }
     let bad: Vec<&Finding> = findings.iter().filter(|finding| !finding.verdict.is_good()).collect();
@@ -81,7 +100,8 @@ fn name_and_version() -> String {
 }
 
 /// One point, with all that is known of it.
-fn show(recorded: &[Recorded], point: Point) {
+fn show(point: Point) {
+    let recorded = campaign::record(&|scenario| scenario.name == point.scenario);
     let of = recorded.first().expect("a scenario of that name");
     let mut world = world::World::new(of.scenario.kind);
     let (finding, _) = campaign::try_point(&mut world, of, point);
