@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use nix::errno::Errno;
 use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::error::{Result, RuntimeError};
@@ -57,7 +58,11 @@ impl HostTerminal {
 
 impl Drop for HostTerminal {
     fn drop(&mut self) {
-        let _ = tcsetattr(&self.tty, SetArg::TCSANOW, &self.before);
+        match tcsetattr(&self.tty, SetArg::TCSANOW, &self.before) {
+            // EIO: it was hung up.
+            Ok(()) | Err(Errno::EIO) => {}
+            Err(errno) => tracing::warn!("cannot set the terminal back, 'stty sane' does: {errno}"),
+        }
     }
 }
 

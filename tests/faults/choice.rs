@@ -53,7 +53,7 @@ impl Choice {
     }
 }
 
-fn in_guest() -> bool {
+pub fn in_guest() -> bool {
     std::env::var("RT_GUEST").is_ok_and(|guest| guest != "host")
 }
 

@@ -178,10 +178,10 @@ fn same_code(scenario: &Scenario, clean: &Clean, seen: &Observed<'_>, told: bool
         return (Verdict::Refused, String::new());
     }
     // The specification's word for poststop hooks: a warning, and the container is gone all the same. A run that cannot delete
-    // what has ended says so; its exit code is that of what ran.
+    // what has ended, or set the terminal back, says so; its exit code is that of what ran.
     let may_differ: &[&str] = match scenario.after {
         After::Gone => &["hooks"],
-        After::Over => &["hooks", "left"],
+        After::Over => &["hooks", "left", "terminal"],
         _ => &[],
     };
     if told

@@ -17,6 +17,9 @@ use super::tracer::Trace;
 /// Nothing of a runtime may take longer; what waits for something itself gives up after 10 seconds.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// The same in a guest whose processor is emulated.
+const LIMIT_IN_GUEST: Duration = Duration::from_secs(240);
+
 /// How long is waited for what comes a moment after a command has ended.
 const MOMENT: Duration = Duration::from_millis(1500);
 
@@ -100,7 +103,7 @@ impl World {
             // Without a config.json.
             folder: self.sandbox.path("out"),
             terminal: false,
-            limit: LIMIT,
+            limit: if super::choice::in_guest() { LIMIT_IN_GUEST } else { LIMIT },
         }
     }
 
