@@ -112,7 +112,7 @@ needs_cgroups() { has_cgroups || skip "needs cgroup v2: podman without root make
 	local user=(--uidmap 0:100000:1000 --gidmap 0:100000:1000) n pid inside
 	[ "$ENGINE" != podman-rootless ] || user=(--userns keep-id)
 	run_box -d --name holder box sleep 1000
-	for n in 1 2 3; do
+	for n in $(seq "${RT_MANY:-3}"); do
 		run_box -d --name "user$n" "${user[@]}" --memory 64m box sleep 1000
 		run_box -d --name "pid$n" --pid container:holder --memory 64m --oom-score-adj 500 box sleep 1000
 		for name in "user$n" "pid$n"; do
@@ -121,18 +121,14 @@ needs_cgroups() { has_cgroups || skip "needs cgroup v2: podman without root make
 			equal "$(awk '/open files/ { print $4 }' "/proc/$pid/limits")" 1024
 			has_cgroups || continue
 			equal "$name $(kernel "$pid" memory)" "$name $((64 << 20))"
+			is_within "$pid" "$(field "$name" Id)"
 			eventually two "$pid"
 		done
 		equal "$(cat "/proc/$(pid_of "pid$n")/oom_score_adj")" 500
 	done
 	# Before what they depend on.
-	pod rm --force --time 0 pid1 pid2 pid3
+	for n in $(seq "${RT_MANY:-3}"); do pod rm --force --time 0 "pid$n"; done
 	needs_cgroups
-}
-two() { # PID: a container's first process, and one that was executed in it
-	local base=/sys/fs/cgroup
-	! on_v1 || base=$base/memory
-	[ "$(cat "$base$(cgroup_of "$1" memory)/cgroup.procs" | wc -l)" = 2 ]
 }
 
 @test "[exec] a process in the container, its status, and a program that is missing" {

@@ -14,8 +14,6 @@ setup() {
 setup_file() {
 	able || return 0
 	engine_setup "$ENGINE" "$(dockerd --version | awk '{ sub(",", "", $3); print $3 }')"
-	local driver=cgroupfs parent=/$MARK
-	[ "$ENGINE" = docker ] || driver=systemd parent=system.slice
 	containerd_start
 	printf '{"runtimes":{"proving":{"path":"%s","runtimeArgs":["--proof","prestart:enforce"]}}}' "$RT_BIN" >"$W/daemon.json"
 	# The names of a user-made network are found by rules of nat that dockerd makes in the container's network namespace.
@@ -24,12 +22,7 @@ setup_file() {
 	for tables in iptables iptables-legacy; do
 		! nat_by "$tables" || { ln -s "$(command -v "$tables")" "$W/bin/iptables" && break; }
 	done
-	PATH=$W/bin:$PATH daemon dockerd dockerd --containerd "$W/containerd.sock" --host "unix://$W/docker.sock" --config-file "$W/daemon.json" \
-		--add-runtime "rt=$RT_BIN" --default-runtime rt --data-root "$W/docker" --exec-root "$W/exec" --pidfile "$W/docker.pid" \
-		--storage-driver vfs --cgroup-parent "$parent" --default-ulimit nofile=1024:1024 --iptables=false --ip6tables=false \
-		--bridge=none --exec-opt "native.cgroupdriver=$driver"
-	answers() { dock version >/dev/null 2>&1; }
-	eventually answers || { tail -n 20 "$W/dockerd.log" >&2; return 1; }
+	dockerd_start "$W" env --containerd "$W/containerd.sock" --config-file "$W/daemon.json"
 	box_archive
 	dock import "$W/root.tar" box
 }
@@ -41,7 +34,21 @@ teardown_file() {
 
 teardown() { [ -z "${W:-}" ] || remove_all; }
 
-dock() { docker --host "unix://$W/docker.sock" "$@" 3>&-; }
+dockerd_start() { # FOLDER WITHIN OPTION...: with its state and socket there, executed by what begins with the words WITHIN
+	local folder=$1 within=$2 driver=cgroupfs parent=/$MARK
+	shift 2
+	[ "$ENGINE" = docker ] || driver=systemd parent=system.slice
+	mkdir -p "$folder"
+	# shellcheck disable=SC2086 # words
+	PATH=$W/bin:$PATH daemon "dockerd-${folder##*/}" $within dockerd --host "unix://$folder/docker.sock" --add-runtime "rt=$RT_BIN" --default-runtime rt \
+		--data-root "$folder/docker" --exec-root "$folder/exec" --pidfile "$folder/docker.pid" --storage-driver vfs \
+		--cgroup-parent "$parent" --default-ulimit nofile=1024:1024 --iptables=false --ip6tables=false --bridge=none \
+		--exec-opt "native.cgroupdriver=$driver" "$@"
+	answers() { FOLDER=$folder dock version >/dev/null 2>&1; }
+	eventually answers || { tail -n 20 "$W/dockerd-${folder##*/}.log" >&2; return 1; }
+}
+
+dock() { docker --host "unix://${FOLDER:-$W}/docker.sock" "$@" 3>&-; }
 remove_all() {
 	local ids
 	ids=$(dock ps --all --quiet)
@@ -84,6 +91,31 @@ can_join() { unshare --net sh -c 'ip link add name rtbridge type bridge && ip li
 		found=$(swap_of "$(pid_of "${lines[-1]}")")
 		[ -n "$found" ] || skip "needs swap accounting in the kernel"
 		if on_v1; then equal "$option $found" "$option $both"; else equal "$option $found" "$option $alone"; fi
+	done
+}
+
+# What takes a stage between rt and init, and hooks that are told its pid. dockerd's own containerd: both see other subordinate ids.
+@test "[limits] they hold with --userns-remap, for containers that start at once, and exec is under them" {
+	local n jobs=() pid inner
+	chmod 711 "$W"
+	printf "%s:100000:65536\n" nobody nogroup >"$W/ids"
+	printf '#!/bin/sh\nmount --bind "%s/ids" /etc/subuid && mount --bind "%s/ids" /etc/subgid && exec "$@"\n' "$W" "$W" >"$W/remapped"
+	chmod +x "$W/remapped"
+	FOLDER=$W/remap
+	dockerd_start "$FOLDER" "unshare --mount --propagation private $W/remapped" --userns-remap nobody:nogroup
+	dock import "$W/root.tar" box
+	for n in $(seq "${RT_MANY:-8}"); do
+		run_box -d --name "many$n" -m 64m --cpus 0.5 --pids-limit 50 --oom-score-adj 500 box sleep 1000 &
+		jobs+=($!)
+	done
+	for n in "${jobs[@]}"; do wait "$n"; done
+	for n in $(seq "${RT_MANY:-8}"); do
+		pid=$(pid_of "many$n")
+		equal "$(awk '{ print $1, $2, $3 }' "/proc/$pid/uid_map")" "0 100000 65536"
+		is_within "$pid" "$(field "many$n" Id)"
+		dock exec -d "many$n" sleep 999
+		eventually two "$pid"
+		for inner in $(members "$pid"); do equal "$(limits_of "$inner")" "$((64 << 20)) 50 50 500 1024"; done
 	done
 }
 

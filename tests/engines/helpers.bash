@@ -184,6 +184,26 @@ kernel() { # PID memory|cpu|pids|frozen: what the kernel's files say of that pro
 	fi
 }
 
+limits_of() { # PID: memory, cpu and pids of its cgroup, its oom_score_adj and its open files
+	echo "$(kernel "$1" memory) $(kernel "$1" cpu) $(kernel "$1" pids) $(cat "/proc/$1/oom_score_adj") $(awk '/open files/ { print $4 }' "/proc/$1/limits")"
+}
+
+is_within() { # PID ID: in cgroups of that name on every hierarchy that has limits
+	local controller
+	for controller in memory cpu pids devices; do
+		on_v1 || controller=memory
+		contains "$(cgroup_of "$1" "$controller")" "$2"
+	done
+}
+
+members() { # PID: those in its memory cgroup
+	local base=/sys/fs/cgroup
+	! on_v1 || base=$base/memory
+	cat "$base$(cgroup_of "$1" memory)/cgroup.procs"
+}
+
+two() { [ "$(members "$1" | wc -l)" = 2 ]; } # PID: a container's first process, and one that was executed in it
+
 swap_of() { # PID: the limit of memory and swap together on v1, of swap alone on v2; nothing where the kernel counts none
 	if on_v1; then cat "/sys/fs/cgroup/memory$(cgroup_of "$1" memory)/memory.memsw.limit_in_bytes"
 	else cat "/sys/fs/cgroup$(cgroup_of "$1" memory)/memory.swap.max"; fi 2>/dev/null || true
