@@ -21,4 +21,17 @@ impl ExitStatus {
     pub const PROVER_FAILURE: Self = Self(125);
     /// `exec` failed before the process ran (as in runc).
     pub const RUN_FAILURE: Self = Self(255);
+
+    /// How bad the end of a proof is: a lost or harmed container, a broken limit, a failure of the prover, no conclusion, a
+    /// refusal, all well. A code that no proof ends with is a failure.
+    pub(crate) fn severity(self) -> u8 {
+        match self {
+            Self::INIT_DIED => 5,
+            Self::FAILURE => 4,
+            Self::INCONCLUSIVE => 2,
+            Self::REFUSED => 1,
+            Self::SUCCESS => 0,
+            _ => 3,
+        }
+    }
 }

@@ -25,15 +25,78 @@ fn the_proofs_of_a_container_are_shown_also_after_it_is_gone() {
     report(&sandbox, &[], &web).fails_with("no proof was made");
     sandbox.rt(["test-memory", &web, "--strategy", "sequential,shm"]).ok();
     let last = report(&sandbox, &[], &web).succeeds().stdout;
-    assert!(last.contains("  shm  enforced\n") && !last.contains("sequential"), "{last}");
+    assert!(last.contains("  shm  enforced\n") && last.contains("sequential  enforced\n"), "{last}");
+    assert!(last.ends_with("overall: enforced (sequential enforced, shm enforced)\n"), "{last}");
     let all = report(&sandbox, &["--all", "--format", "json"], &web).succeeds().stdout;
     let records: Vec<serde_json::Value> =
         all.lines().map(|line| serde_json::from_str(line).expect("a record")).collect();
-    assert_eq!(records.len(), 2);
+    assert_eq!(records.len(), 3, "two proofs and their run");
+    assert_eq!((&records[2]["kind"], &records[2]["run"]), (&"run".into(), &records[0]["run"]));
     assert!(records.iter().all(|record| record["verdict"] == "enforced"));
     sandbox.delete(&web);
     let after = report(&sandbox, &["--all"], &web).succeeds().stdout;
     assert!(after.contains("sequential  enforced"), "{after}");
+}
+
+/// The journal of a run whose second strategy found something worse than the last.
+fn run_with_a_bad_middle(id: &str) -> String {
+    let found =
+        [("sequential", "enforced", 0), ("random", "killed-externally", 4), ("shm", "within-limit", 0)];
+    let line = |(strategy, verdict, code): (&str, &str, u8)| {
+        let mut record: serde_json::Value = serde_json::from_str(LINE).expect("a record");
+        for (field, value) in [("id", id), ("run", "r1"), ("proof", strategy), ("strategy", strategy)] {
+            record[field] = value.into();
+        }
+        (record["verdict"], record["exit_code"]) = (verdict.into(), code.into());
+        format!("{record}\n")
+    };
+    found.map(line).concat()
+}
+
+#[test]
+fn a_run_has_one_verdict_wherever_it_is_told() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let web = sandbox.id("web");
+    sandbox.rt(["create", &web, "--ram=48"]).cwd(sandbox.path("")).ok();
+    let journal = sandbox.root().join(&web).join("rt-proofs.jsonl");
+    fs::write(&journal, run_with_a_bad_middle(&web)).expect("records");
+    assert_eq!(sandbox.state(&web)["annotations"]["rt.memory.verdict"], "killed-externally");
+    let told = |args: &[&str]| sandbox.rt(["report"]).args(args).ok().stdout;
+    let overall =
+        "overall: killed-externally (sequential enforced, random killed-externally, shm within-limit)\n";
+    assert!(told(&[&web]).ends_with(overall), "{}", told(&[&web]));
+    assert!(told(&[]).contains("killed-externally"), "{}", told(&[]));
+    let metrics = told(&["--format", "openmetrics"]);
+    assert_eq!(metrics.matches("rt_proof_verdict{").count(), 1, "{metrics}");
+    assert!(metrics.contains("verdict=\"killed-externally\"} 1\n"), "{metrics}");
+    let json = told(&[&web, "--format", "json"]);
+    let lines: Vec<serde_json::Value> =
+        json.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    assert_eq!((lines.len(), &lines[3]["verdict"]), (4, &"killed-externally".into()), "{json}");
+    assert_eq!((&lines[3]["exit_code"], &lines[3]["strategies"][2]["strategy"]), (&4.into(), &"shm".into()));
+    let page = told(&[&web, "--format", "html"]);
+    assert!(
+        page.matches("<article>").count() == 3 && page.contains("overall <span class=\"unsure\">"),
+        "{page}"
+    );
+    sandbox.delete(&web);
+    assert!(told(&[&web]).ends_with(overall), "deleted: {}", told(&[&web]));
+}
+
+#[test]
+fn records_of_an_rt_without_runs_are_runs_of_their_own() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.path("older");
+    let worse =
+        LINE.replace("\"enforced\"", "\"not-enforced\"").replace("\"exit_code\":0", "\"exit_code\":1");
+    fs::write(&file, format!("{}\n{}\n", worse.trim(), LINE.trim())).expect("records");
+    let last = report(&sandbox, &[], &file).succeeds().stdout;
+    assert!(last.contains("sequential  enforced\n") && !last.contains("not-enforced"), "{last}");
+    let json = report(&sandbox, &["--all", "--format", "json"], &file).succeeds().stdout;
+    assert_eq!(json.lines().count(), 4, "{json}");
 }
 
 #[test]
@@ -70,7 +133,7 @@ fn without_a_name_every_container_is_told_and_one_whose_create_failed() {
     assert!(row(&gone).starts_with("deleted 32 MiB enforced 20"), "{text}");
     assert!(row(&denied).starts_with("deleted - refused (unlimited) 20"), "{text}");
     let json = sandbox.rt(["report", "--format", "json"]).ok().stdout;
-    assert_eq!(json.lines().count(), 3, "{json}");
+    assert_eq!(json.lines().count(), 6, "three proofs, a run each: {json}");
     let file = sandbox.path("proofs.prom");
     sandbox.rt(["report", "--format", "openmetrics", "-o", &file.to_string_lossy()]).ok();
     let metrics = fs::read_to_string(&file).expect("a file");

@@ -62,7 +62,7 @@ pub struct TestMemoryArgs {
     /// say what would be done, and stop
     #[arg(long)]
     pub dry_run: bool,
-    /// text or json
+    /// text, or json: a record a strategy, and the run at the end
     #[arg(long, value_name = "FORMAT", default_value = "text", hide_possible_values = true)]
     pub format: Format,
 }
@@ -184,7 +184,7 @@ pub struct ReportArgs {
     /// name of the container, which may be deleted, or a file of records, or a bundle that has one (default: all containers of this root)
     #[arg(value_name = "CONTAINER|FILE|BUNDLE")]
     pub subject: Option<String>,
-    /// all proofs, not the last one alone
+    /// all proofs, not those of the last run alone
     #[arg(long)]
     pub all: bool,
     /// text, json or html; openmetrics or prometheus for the last verdicts of all containers

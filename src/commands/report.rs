@@ -21,7 +21,7 @@ use crate::runtime::Store;
 /// A journal is bounded; whatever is longer is none.
 const MAX_BYTES: u64 = 8 * journal::MAX_BYTES;
 
-/// Prints the last proof, or all, or writes them to a file; of one container, or of every one of this root.
+/// Prints the last run, or all, or writes them to a file; of one container, or of every one of this root.
 #[inline(never)]
 pub fn run(global: &Global, args: &ReportArgs) -> anyhow::Result<ExitStatus> {
     let document = match &args.subject {
@@ -83,7 +83,7 @@ fn document(format: ReportFormat, history: &History) -> anyhow::Result<String> {
     })
 }
 
-/// A record a line.
+/// A record a line, and a line for each run of proofs.
 fn json(history: &History) -> anyhow::Result<String> {
     if let Some(line) = text::skipped(history) {
         tracing::warn!("{line}");
@@ -92,7 +92,16 @@ fn json(history: &History) -> anyhow::Result<String> {
         Entry::Proof(record) => serde_json::to_string(record),
         Entry::Stress(record) => serde_json::to_string(record),
     };
-    history.entries.iter().map(|entry| Ok(line(entry)? + "\n")).collect()
+    let mut text = String::new();
+    for run in history.runs() {
+        for entry in run.entries() {
+            text += &(line(entry)? + "\n");
+        }
+        if let Some(summary) = run.summary() {
+            text += &(serde_json::to_string(&summary)? + "\n");
+        }
+    }
+    Ok(text)
 }
 
 /// The journal of a container that is there, or was; else of a path.

@@ -3,11 +3,11 @@
 use super::container_state::ContainerState;
 use crate::cli::{ContainerArgs, Global};
 use crate::exit::ExitStatus;
-use crate::proof::journal;
+use crate::proof::{journal, run};
 use crate::receipt::Found;
 use crate::runtime::{Container, Status, Store, receipts};
 
-/// The annotations that tell of the last proof.
+/// The annotations that tell of the last run of proofs: its worst verdict, and when it began.
 const VERDICT: &str = "rt.memory.verdict";
 const VERDICT_AT: &str = "rt.memory.verdict.at";
 /// The annotations of a stopped container: why it died, its own peak in bytes, OOM kills of its own processes.
@@ -23,13 +23,13 @@ pub fn run(global: &Global, args: &ContainerArgs) -> anyhow::Result<ExitStatus> 
     Ok(ExitStatus::SUCCESS)
 }
 
-/// The state without an owner, and with the verdict of the last proof and the essentials of the receipt.
+/// The state without an owner, and with the verdict of the last proofs and the essentials of the receipt.
 fn of(container: &Container) -> anyhow::Result<ContainerState> {
     let status = container.status()?;
     let mut annotations = container.annotations().clone();
-    if let Some(record) = journal::latest_verdict(container.directory()) {
-        annotations.insert(VERDICT.to_owned(), record.verdict);
-        annotations.insert(VERDICT_AT.to_owned(), record.started_at);
+    if let Some(run) = journal::text(container.directory()).and_then(|text| run::latest_verdict(&text)) {
+        annotations.insert(VERDICT.to_owned(), run.verdict);
+        annotations.insert(VERDICT_AT.to_owned(), run.started_at);
     }
     if status == Status::Stopped {
         let receipt = receipts::take(container, Found::Stopped, None)?;

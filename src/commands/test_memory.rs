@@ -9,7 +9,8 @@ use super::proving::{self, Proving};
 use crate::cli::{Format, Global, TestMemoryArgs};
 use crate::exit::ExitStatus;
 use crate::log;
-use crate::proof::{self, Decision, Plan, Request, Sample, Strategy, Verdict};
+use crate::proof::run::RunSummary;
+use crate::proof::{self, Decision, Plan, Record, Request, Sample, Strategy, Verdict};
 use crate::report::proof as report;
 use crate::report::screen::Size;
 use crate::sys::terminal::window_size;
@@ -30,32 +31,39 @@ pub fn run(global: &Global, args: &TestMemoryArgs) -> anyhow::Result<ExitStatus>
     let name = args.container.as_deref().filter(|_| !proving::is_nameless(&args.proving));
     let mut request = proving.request(global, name)?;
     request.timeout = args.timeout;
-    let verdicts = each(&mut request, &proving.strategies, args)?;
-    if args.format == Format::Text && !args.dry_run && verdicts.len() > 1 {
-        super::print(&report::overall(&verdicts).unwrap_or_default())?;
+    let (verdicts, records) = each(&mut request, &proving.strategies, args)?;
+    if let Some(run) = RunSummary::of(&records.iter().collect::<Vec<_>>()) {
+        super::print(&match args.format {
+            Format::Text => report::overall(&run).unwrap_or_default(),
+            Format::Json => serde_json::to_string(&run)? + "\n",
+        })?;
     }
-    let worst = Verdict::worst(verdicts.into_iter().map(|(_, verdict)| verdict));
-    Ok(worst.map_or(ExitStatus::SUCCESS, Verdict::exit))
+    Ok(Verdict::worst(verdicts).map_or(ExitStatus::SUCCESS, Verdict::exit))
 }
 
-/// One strategy after the other, until one says what holds for all.
+/// One strategy after the other, until one says what holds for all; the records are those of proofs that were made.
 fn each(
     request: &mut Request,
     strategies: &[Strategy],
     args: &TestMemoryArgs,
-) -> anyhow::Result<Vec<(Strategy, Verdict)>> {
-    let mut verdicts = Vec::new();
+) -> anyhow::Result<(Vec<Verdict>, Vec<Record>)> {
+    let (mut verdicts, mut records) = (Vec::new(), Vec::new());
     for strategy in strategies {
         request.strategy = *strategy;
-        let decision =
-            if args.dry_run { dry_run(request, args.format)? } else { Some(prove(request, args.format)?) };
+        let decision = if args.dry_run {
+            dry_run(request, args.format)?
+        } else {
+            let (decision, record) = prove(request, args.format)?;
+            records.push(record);
+            Some(decision)
+        };
         let Some(decision) = decision else { continue };
-        verdicts.push((*strategy, decision.verdict));
+        verdicts.push(decision.verdict);
         if decision.is_of_all_strategies() {
             break;
         }
     }
-    Ok(verdicts)
+    Ok((verdicts, records))
 }
 
 /// The arguments in bytes and types; a mistake in them is exit 2.
@@ -90,7 +98,7 @@ fn dry_run(request: &Request, format: Format) -> anyhow::Result<Option<Decision>
     Ok(assessment.decision())
 }
 
-fn prove(request: &Request, format: Format) -> anyhow::Result<Decision> {
+fn prove(request: &Request, format: Format) -> anyhow::Result<(Decision, Record)> {
     let mut view = View::new(request, format)?;
     let outcome = proof::prove(request, &mut |sample| view.show(sample))?;
     view.end();
@@ -102,7 +110,7 @@ fn prove(request: &Request, format: Format) -> anyhow::Result<Decision> {
         Format::Json => serde_json::to_string(&outcome.record)? + "\n",
     };
     super::print(&text)?;
-    Ok(outcome.decision)
+    Ok((outcome.decision, outcome.record))
 }
 
 /// How samples are shown while the proof runs.

@@ -1,6 +1,10 @@
-//! What a journal tells, each proof and stress once: the final record in the place of the one that was begun.
+//! What a journal tells, each proof and stress once: the final record in the place of the one that was begun. The proofs of
+//! one command or hook are a run.
+
+use serde::Deserialize;
 
 use super::record::{IN_PROGRESS, Record, SCHEMA};
+use super::run::{self, RunSummary};
 use super::stress::{KIND, StressRecord};
 
 /// One proof or stress.
@@ -59,12 +63,82 @@ impl Entry {
         cgroup.as_ref()?.limit_bytes
     }
 
+    /// The exit code of its verdict; `None` without an end.
+    #[must_use]
+    pub fn exit_code(&self) -> Option<u8> {
+        match self {
+            Self::Proof(record) => record.exit_code,
+            Self::Stress(record) => record.exit_code,
+        }
+    }
+
+    /// Whether both are of one run; a record that names none is a run of its own.
+    fn is_of_one_run(&self, other: &Self) -> bool {
+        let run = |entry: &'_ Self| match entry {
+            Self::Proof(record) => record.run.clone(),
+            Self::Stress(record) => record.run.clone(),
+        };
+        run(self).is_some_and(|name| run(other) == Some(name)) && self.id() == other.id()
+    }
+
     fn name_and_verdict(&self) -> (&str, &str) {
         match self {
             Self::Proof(record) => (&record.proof, &record.verdict),
             Self::Stress(record) => (&record.proof, &record.verdict),
         }
     }
+}
+
+/// The proofs of one command or hook, or one stress; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run<'a> {
+    /// In the order they were begun.
+    entries: Vec<&'a Entry>,
+}
+
+impl<'a> Run<'a> {
+    /// Its proofs, in the order they were begun.
+    #[must_use]
+    pub fn entries(&self) -> &[&'a Entry] {
+        &self.entries
+    }
+
+    /// The one whose verdict is the run's: the worst, the first of equally bad ones.
+    #[must_use]
+    pub fn worst(&self) -> &'a Entry {
+        run::worst(self.entries.iter().copied(), |entry| entry.exit_code()).unwrap_or(self.entries[0])
+    }
+
+    /// When the first of its proofs began: RFC 3339, UTC.
+    #[must_use]
+    pub fn started_at(&self) -> &'a str {
+        self.entries[0].started_at()
+    }
+
+    /// What the container is called.
+    #[must_use]
+    pub fn id(&self) -> &'a str {
+        self.entries[0].id()
+    }
+
+    /// Its proofs summed up; `None` of a stress, whose record is all there is.
+    #[must_use]
+    pub fn summary(&self) -> Option<RunSummary> {
+        let proof = |entry: &&'a Entry| match entry {
+            Entry::Proof(record) => Some(record.as_ref()),
+            Entry::Stress(_) => None,
+        };
+        RunSummary::of(&self.entries.iter().filter_map(proof).collect::<Vec<_>>())
+    }
+}
+
+/// The summary of a run, which is no record: what was printed may be read again.
+fn is_summary(line: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Kind<'a> {
+        kind: &'a str,
+    }
+    serde_json::from_str(line).is_ok_and(|Kind { kind }| kind == run::KIND)
 }
 
 /// What a journal tells.
@@ -84,6 +158,7 @@ impl History {
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
             match Entry::parse(line) {
                 Some(entry) => history.add(entry),
+                None if is_summary(line) => {}
                 None => history.skipped += 1,
             }
         }
@@ -98,10 +173,24 @@ impl History {
         }
     }
 
-    /// The last of them.
+    /// All runs, in the order in which their last proofs were begun.
     #[must_use]
-    pub fn latest(&self) -> Option<&Entry> {
-        self.entries.last()
+    pub fn runs(&self) -> Vec<Run<'_>> {
+        let mut runs: Vec<Run<'_>> = Vec::new();
+        for entry in self.entries.iter().rev() {
+            match runs.iter_mut().find(|run| run.entries[0].is_of_one_run(entry)) {
+                Some(run) => run.entries.insert(0, entry),
+                None => runs.push(Run { entries: vec![entry] }),
+            }
+        }
+        runs.reverse();
+        runs
+    }
+
+    /// The run of the last record.
+    #[must_use]
+    pub fn latest(&self) -> Option<Run<'_>> {
+        self.runs().pop()
     }
 
     /// Puts those of another journal behind them.
@@ -110,10 +199,13 @@ impl History {
         self.skipped += other.skipped;
     }
 
-    /// The last of them alone.
+    /// The last run alone.
     #[must_use]
     pub fn last(mut self) -> Self {
-        self.entries.drain(..self.entries.len().saturating_sub(1));
+        if let Some(last) = self.entries.pop() {
+            self.entries.retain(|entry| entry.is_of_one_run(&last));
+            self.entries.push(last);
+        }
         self
     }
 }
@@ -143,6 +235,41 @@ pub(crate) mod tests {
         let seen: Vec<_> = history.entries.iter().map(Entry::name_and_verdict).collect();
         assert_eq!(seen, [("a", "enforced"), ("b", IN_PROGRESS), ("c", "refused")]);
         assert_eq!(history.last().entries.len(), 1);
+    }
+
+    #[test]
+    fn proofs_of_one_command_are_one_run_with_the_worst_verdict() {
+        let of_run = |run: &str, proof: &str, verdict: &str, code: u8| {
+            let mut record: serde_json::Value = serde_json::from_str(&line(proof, verdict)).unwrap();
+            (record["run"], record["exit_code"]) = (run.into(), code.into());
+            record.to_string()
+        };
+        let lines = [
+            line("old", "not-enforced"),
+            of_run("r", "a", "enforced", 0),
+            of_run("r", "b", "killed-externally", 4),
+            of_run("s", "x", "refused", 3),
+            of_run("r", "c", "within-limit", 0),
+        ];
+        let history = History::parse(&lines.join("\n"));
+        let seen: Vec<_> =
+            history.runs().iter().map(|run| (run.entries().len(), run.worst().verdict().0)).collect();
+        assert_eq!(seen, [(1, "not-enforced"), (1, "refused"), (3, "killed-externally")]);
+        let summary = history.latest().unwrap().summary().unwrap();
+        assert_eq!((summary.run.as_str(), summary.exit_code), ("r", Some(4)));
+        assert_eq!(
+            summary.each(),
+            "sequential enforced, sequential killed-externally, sequential within-limit"
+        );
+        let printed = serde_json::to_string(&summary).unwrap();
+        let last = history.last();
+        assert_eq!(last.entries.len(), 3);
+        let again = History::parse(&format!("{}\n{printed}\n", lines[1]));
+        assert_eq!(
+            (again.entries.len(), again.skipped),
+            (1, 0),
+            "a summary is no record, and none is missing"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::error::ProofError;
 use super::lock::{self, lock_within};
@@ -59,18 +59,6 @@ fn is_read_only(error: &ProofError) -> bool {
 
 /// The last record of a folder's file; `None` where there is none. Lines that are no records are skipped.
 pub fn latest(dir: &Path) -> Option<Record> {
-    text(dir)?.lines().rev().find_map(|line| serde_json::from_str(line).ok())
-}
-
-/// What every record has, of whatever kind.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Latest {
-    pub verdict: String,
-    pub started_at: String,
-}
-
-/// The verdict of a folder's last record, of whatever kind; `None` where there is none.
-pub fn latest_verdict(dir: &Path) -> Option<Latest> {
     text(dir)?.lines().rev().find_map(|line| serde_json::from_str(line).ok())
 }
 

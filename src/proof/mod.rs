@@ -23,6 +23,7 @@ pub mod record;
 pub mod record_dir;
 pub mod refusal;
 pub mod request;
+pub mod run;
 pub mod samples;
 pub mod scratch;
 pub mod strategy;

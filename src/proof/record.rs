@@ -52,6 +52,9 @@ pub struct Record {
     pub schema: u32,
     /// One name for the `in-progress` line and the final one.
     pub proof: String,
+    /// One name for the proofs of one command or hook; `None` from an rt that gave none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub run: Option<String>,
     pub id: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub bundle: Option<PathBuf>,
@@ -117,11 +120,16 @@ impl CgroupRecord {
     }
 }
 
-/// A name that no other proof has, and the time as records have it.
+/// A name that no other proof or run has, and the time as records have it.
 pub(super) fn name_and_time() -> (String, String) {
     let now = SystemTime::now();
     let nanos = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
     (format!("{nanos:x}-{}", std::process::id()), humantime::format_rfc3339_micros(now).to_string())
+}
+
+/// As [`name_and_time`], the name alone.
+pub(super) fn new_name() -> String {
+    name_and_time().0
 }
 
 impl Record {
@@ -133,6 +141,7 @@ impl Record {
         Self {
             schema: SCHEMA,
             proof,
+            run: Some(request.run.clone()),
             id: request.subject.id.clone(),
             bundle: request.subject.bundle.clone(),
             pid: request.subject.init.map(nix::unistd::Pid::as_raw),
@@ -167,6 +176,12 @@ impl Record {
             exit_code: None,
             not_kept: None,
         }
+    }
+
+    /// The run it belongs to: its own where it names none.
+    #[must_use]
+    pub fn run(&self) -> &str {
+        self.run.as_deref().unwrap_or(&self.proof)
     }
 
     /// What the worker showed.

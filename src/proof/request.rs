@@ -6,6 +6,7 @@ use std::time::Duration;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::record;
 use super::record_dir::RecordDir;
 use super::strategy::Strategy;
 use crate::cgroup::MemoryCgroup;
@@ -128,6 +129,8 @@ pub struct Request {
     /// has run yet.
     pub reset_peak: bool,
     pub trigger: Trigger,
+    /// One name for the proofs of all strategies that this request is made with.
+    pub run: String,
     /// The program that has the `__worker` subcommand.
     pub worker_program: PathBuf,
     /// Where locks of running proofs are kept; `None` for the usual folder.
@@ -149,6 +152,7 @@ impl Request {
             allow_kill_container: false,
             reset_peak: false,
             trigger: Trigger::Command,
+            run: record::new_name(),
             worker_program: PathBuf::from("/proc/self/exe"),
             lock_dir: None,
         }

@@ -110,21 +110,10 @@ impl Verdict {
 
     /// The worst of several; of equally bad ones the first.
     pub fn worst(verdicts: impl IntoIterator<Item = Self>) -> Option<Self> {
-        let worse = |worst: Self, next: Self| if next.severity() > worst.severity() { next } else { worst };
+        let worse = |worst: Self, next: Self| {
+            if next.exit().severity() > worst.exit().severity() { next } else { worst }
+        };
         verdicts.into_iter().reduce(worse)
-    }
-
-    /// How bad it is: a lost container, a broken limit, a failure of the prover, no
-    /// conclusion, a refusal, all well.
-    fn severity(self) -> u8 {
-        match self.exit() {
-            ExitStatus::INIT_DIED => 5,
-            ExitStatus::FAILURE => 4,
-            ExitStatus::PROVER_FAILURE => 3,
-            ExitStatus::INCONCLUSIVE => 2,
-            ExitStatus::REFUSED => 1,
-            _ => 0,
-        }
     }
 }
 

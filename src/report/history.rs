@@ -9,14 +9,18 @@ use crate::proof::record::IN_PROGRESS;
 use crate::proof::stress::StressRecord;
 use crate::units::Mib;
 
-/// One paragraph a proof, and what was not read.
+/// One paragraph a proof, a line for a run of several, and what was not read.
 #[must_use]
 pub fn text(history: &History) -> String {
     let entry = |entry: &Entry| match entry {
         Entry::Proof(record) => proof(record),
         Entry::Stress(record) => stress(record),
     };
-    let mut text: String = history.entries.iter().map(entry).collect();
+    let mut text = String::new();
+    for run in history.runs() {
+        text.extend(run.entries().iter().map(|of_run| entry(of_run)));
+        text += &run.summary().and_then(|summary| super::proof::overall(&summary)).unwrap_or_default();
+    }
     if let Some(line) = skipped(history) {
         let _ = writeln!(text, "{line}");
     }

@@ -7,7 +7,7 @@ use super::markup::Escaped;
 use super::page::page;
 use super::plot::{self, Picture};
 use crate::cgroup::Counters;
-use crate::proof::history::{Entry, History};
+use crate::proof::history::{Entry, History, Run};
 use crate::proof::stress::StressVerdict;
 use crate::proof::{Record, Refusal, Verdict};
 use crate::units::Mib;
@@ -23,14 +23,31 @@ thead th { color: var(--dim); }
 /// The whole page.
 #[must_use]
 pub fn document(history: &History) -> String {
-    let mut body: String = history.entries.iter().map(article).collect();
+    let runs = history.runs();
+    let mut body: String = runs.iter().map(section).collect();
     if let Some(line) = skipped(history) {
         let _ = writeln!(body, "<p class=\"dim\">{}</p>", Escaped(&line));
     }
-    let id = history.latest().map_or("", Entry::id);
+    let id = runs.last().map_or("", Run::id);
     let of_one = history.entries.iter().all(|entry| entry.id() == id);
     let title = if of_one { format!("Memory proofs of {id}") } else { "Memory proofs".to_owned() };
     page(&title, STYLE, &body)
+}
+
+/// The proofs of a run, below its verdict where they are several.
+fn section(run: &Run<'_>) -> String {
+    let articles: String = run.entries().iter().map(|entry| article(entry)).collect();
+    let Some(summary) = run.summary().filter(|summary| summary.strategies.len() > 1) else {
+        return articles;
+    };
+    let overall = verdict(&summary.verdict, summary.reason.as_deref());
+    let class = class(&summary.verdict);
+    let (overall, each) = (Escaped(&overall), summary.each());
+    let each = Escaped(&each);
+    let title = format!(
+        "<h2>overall <span class=\"{class}\">{overall}</span> <span class=\"dim\">{each}</span></h2>"
+    );
+    format!("<section>\n{title}\n{articles}</section>\n")
 }
 
 fn article(entry: &Entry) -> String {

@@ -4,8 +4,10 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use crate::printable::printable_line;
 use crate::proof::plan::Expectation;
 use crate::proof::record::CgroupRecord;
+use crate::proof::run::RunSummary;
 use crate::proof::scratch::Scratch;
 use crate::proof::{Assessment, Outcome, Plan, Refusal, Request, Sample, Strategy, Verdict};
 use crate::units::Mib;
@@ -112,11 +114,11 @@ pub fn conclusion(outcome: &Outcome) -> String {
     text
 }
 
-/// The last line of several proofs: how each ended, and what that makes.
-pub fn overall(outcomes: &[(Strategy, Verdict)]) -> Option<String> {
-    let worst = Verdict::worst(outcomes.iter().map(|(_, verdict)| *verdict))?;
-    let each: Vec<_> = outcomes.iter().map(|(strategy, verdict)| format!("{strategy} {verdict}")).collect();
-    Some(format!("overall: {worst} ({})\n", each.join(", ")))
+/// The last line of a run of several proofs: how each ended, and what that makes; `None` of one proof.
+#[must_use]
+pub fn overall(run: &RunSummary) -> Option<String> {
+    let line = format!("overall: {} ({})", run.verdict, run.each());
+    (run.strategies.len() > 1).then(|| printable_line(&line).into_owned() + "\n")
 }
 
 fn numbers(outcome: &Outcome) -> Option<String> {

@@ -1,39 +1,39 @@
-//! Last verdicts as metrics, for Prometheus.
+//! Verdicts of last runs as metrics, for Prometheus.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::exposition::{Dialect, Exposition, Family};
-use crate::proof::history::{Entry, History};
+use crate::proof::history::{History, Run};
 
 const VERDICT: Family = Family {
     name: "rt_proof_verdict",
     kind: "gauge",
     unit: "",
-    help: "1 for the verdict of each container's last proof or stress; none without one.",
+    help: "1 for the verdict of each container's last run of proofs, or last stress: the worst; none without one.",
 };
 
 const TIMESTAMP: Family = Family {
     name: "rt_proof_timestamp_seconds",
     kind: "gauge",
     unit: "seconds",
-    help: "When the last proof or stress of the container began, in seconds since the epoch.",
+    help: "When the last run of proofs, or the last stress, of the container began, in seconds since the epoch.",
 };
 
 /// The exposition of the last verdict of each container in this history.
 #[must_use]
 pub fn exposition(dialect: Dialect, history: &History) -> String {
-    let last: BTreeMap<_, _> = history.entries.iter().map(|entry| (entry.id(), entry)).collect();
+    let last: BTreeMap<_, _> = history.runs().into_iter().map(|run| (run.id(), run)).collect();
     let mut text = Exposition::new(dialect);
     text.family(VERDICT);
-    for (id, entry) in &last {
-        let (verdict, reason) = entry.verdict();
+    for (id, run) in &last {
+        let (verdict, reason) = run.worst().verdict();
         let labels = [("container", *id), ("verdict", verdict), ("reason", reason.unwrap_or_default())];
         text.sample(&labels, 1);
     }
     text.family(TIMESTAMP);
-    for (id, entry) in &last {
-        if let Some(seconds) = began(entry) {
+    for (id, run) in &last {
+        if let Some(seconds) = began(run) {
             text.sample(&[("container", id)], seconds);
         }
     }
@@ -41,15 +41,15 @@ pub fn exposition(dialect: Dialect, history: &History) -> String {
 }
 
 /// Seconds since the epoch; `None` for what is no time.
-fn began(entry: &Entry) -> Option<u64> {
-    let at = humantime::parse_rfc3339(entry.started_at()).ok()?;
+fn began(run: &Run<'_>) -> Option<u64> {
+    let at = humantime::parse_rfc3339(run.started_at()).ok()?;
     Some(at.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proof::history::History;
+    use crate::proof::history::Entry;
     use crate::proof::history::tests::{ENFORCED, HELD};
 
     #[test]

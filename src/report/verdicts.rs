@@ -4,16 +4,16 @@ use std::fmt::Write;
 
 use super::history::verdict;
 use crate::printable::printable_line;
-use crate::proof::history::Entry;
+use crate::proof::history::Run;
 use crate::units::Mib;
 
-/// A container, what it is doing (or `deleted`), and the last that was found of its limit.
+/// A container, what it is doing (or `deleted`), and what the last run found of its limit.
 #[derive(Debug, Clone)]
 pub struct Line<'a> {
     pub id: &'a str,
     pub status: &'a str,
     /// `None` where no proof was made.
-    pub last: Option<&'a Entry>,
+    pub last: Option<Run<'a>>,
 }
 
 const TITLES: [&str; 5] = ["CONTAINER", "STATUS", "LIMIT", "VERDICT", "AT"];
@@ -39,11 +39,12 @@ pub fn table(lines: &[Line<'_>]) -> String {
 
 fn row(line: &Line<'_>) -> [String; TITLES.len()] {
     let (id, status) = (printable_line(line.id).into_owned(), line.status.to_owned());
-    let Some(entry) = line.last else { return [id, status, "-".into(), "no proof".into(), "-".into()] };
+    let Some(run) = &line.last else { return [id, status, "-".into(), "no proof".into(), "-".into()] };
+    let entry = run.worst();
     let limit = entry.limit_bytes().map_or_else(|| "-".to_owned(), |bytes| Mib(bytes).to_string());
     let (name, reason) = entry.verdict();
     let verdict = printable_line(&verdict(name, reason)).into_owned();
-    [id, status, limit, verdict, printable_line(entry.started_at()).into_owned()]
+    [id, status, limit, verdict, printable_line(run.started_at()).into_owned()]
 }
 
 #[cfg(test)]

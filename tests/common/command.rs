@@ -41,10 +41,14 @@ impl Outcome {
         self
     }
 
-    /// stdout as JSON.
+    /// stdout as JSON; the one record of a proof that was printed with the summary of its run.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("not JSON ({e}): {self}"))
+        let records = self.stdout.trim_end().strip_suffix('}').and_then(|text| text.rsplit_once('\n'));
+        let record =
+            records.filter(|(_, summary)| summary.contains("\"kind\":\"run\"")).map(|(record, _)| record);
+        let text = record.unwrap_or(&self.stdout);
+        serde_json::from_str(text).unwrap_or_else(|e| panic!("not JSON ({e}): {self}"))
     }
 }
 

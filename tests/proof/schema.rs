@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use jsonschema::Validator;
+use rt::proof::run::RunSummary;
 use rt::proof::stress::StressVerdict;
 use rt::proof::{Outcome, Reason, Request, Strategy, Verdict};
 use serde::Serialize;
@@ -19,6 +20,7 @@ fn schema() -> Value {
 pub fn proved(request: &Request) -> Outcome {
     let outcome = crate::cgroup::proved(request);
     assert_valid(&outcome.record);
+    assert_valid(&RunSummary::of(&[&outcome.record]).unwrap());
     outcome
 }
 

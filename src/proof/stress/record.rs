@@ -58,6 +58,9 @@ pub struct StressRecord {
     pub kind: String,
     /// One name for the `in-progress` line and the final one.
     pub proof: String,
+    /// A stress is a run by itself; `None` from an rt that gave no name to runs.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub run: Option<String>,
     pub id: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub bundle: Option<PathBuf>,
@@ -103,6 +106,7 @@ impl StressRecord {
             schema: SCHEMA,
             kind: KIND.to_owned(),
             proof,
+            run: Some(base.run.clone()),
             id: base.subject.id.clone(),
             bundle: base.subject.bundle.clone(),
             pid: base.subject.init.map(nix::unistd::Pid::as_raw),
