@@ -272,8 +272,10 @@ fn run_sides(
         return Ok((stop, within));
     }
     // The last look before the limit: from here on somebody will be killed.
-    if plan.reaches_limit() && meters.endangered(worker.touched()) {
-        return Ok((Stop::VictimUnsafe, within));
+    if plan.reaches_limit()
+        && let Some(other) = meters.endangered(worker.touched())
+    {
+        return Ok((Stop::unsafe_for(&other), within));
     }
     if plan.reaches_limit()
         && let Some(charged) = meters.charged(plan.noise_bytes)?

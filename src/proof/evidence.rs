@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::victims::Candidate;
 use super::worker::{Stage, WorkerEnd};
 use crate::cgroup::Counters;
 
@@ -30,12 +31,20 @@ pub enum Stop {
     Throttled,
     /// SIGINT, SIGTERM or SIGHUP to the prover.
     Interrupted,
-    /// A process of the container had become a likelier victim than the worker.
-    VictimUnsafe,
+    /// This process of the container had become a likelier victim than the worker.
+    VictimUnsafe { pid: i32, held_bytes: u64, oom_score_adj: i64 },
     /// The container's init ended.
     InitEnded,
     /// The worker said that it failed, at what and with which errno.
     WorkerFailed { stage: Stage, errno: i32 },
+}
+
+impl Stop {
+    /// The end of a proof that could have `other` killed.
+    pub fn unsafe_for(other: &Candidate) -> Self {
+        let Candidate { pid, bytes, oom_score_adj, .. } = *other;
+        Self::VictimUnsafe { pid, held_bytes: bytes, oom_score_adj }
+    }
 }
 
 /// The check after the first side: did usage rise by what was written?

@@ -5,7 +5,8 @@ use super::facts::Accounting;
 use super::observe::Watched;
 use super::plan::Plan;
 use super::request::Request;
-use super::victims;
+use super::strategy::Strategy;
+use super::victims::{self, Candidate};
 use crate::cgroup::limiter::limits_upwards;
 use crate::cgroup::{MemoryCgroup, Meter};
 
@@ -21,7 +22,8 @@ pub struct Meters {
     before_high: u64,
     limit_bytes: u64,
     swap_room_bytes: u64,
-    resident: bool,
+    strategy: Strategy,
+    noise_bytes: u64,
     pub limiter_cgroup: MemoryCgroup,
     /// Process groups of the workers.
     pub workers: Vec<i32>,
@@ -51,7 +53,8 @@ impl Meters {
             before_high: before.high,
             limit_bytes: plan.limit_bytes.unwrap_or(u64::MAX),
             swap_room_bytes: accounting.swap_room_bytes,
-            resident: plan.strategy.is_resident(),
+            strategy: plan.strategy,
+            noise_bytes: plan.noise_bytes,
             limiter_cgroup,
             workers,
             allow_kill_container: request.allow_kill_container,
@@ -72,6 +75,25 @@ impl Meters {
     }
 }
 
+impl Meters {
+    /// The processes of the container that are there now.
+    pub fn others(&self) -> Vec<Candidate> {
+        victims::candidates(&self.limiter_cgroup, &self.workers).unwrap_or_default()
+    }
+
+    /// The first of `others` that could be killed rather than a worker that has `touched` bytes.
+    pub fn endangered_of(&self, others: &[Candidate], touched: u64) -> Option<Candidate> {
+        if self.allow_kill_container || self.limit_bytes == u64::MAX {
+            return None;
+        }
+        let usage = self.limiter.usage().ok()?;
+        let at_limit = touched + self.limit_bytes.saturating_sub(usage);
+        let total = self.limit_bytes + self.swap_room_bytes;
+        let worker = victims::held_by_worker(self.strategy, at_limit, self.noise_bytes);
+        victims::endangered(others, worker, total)
+    }
+}
+
 impl Watched for Meters {
     fn limiter(&self) -> &Meter {
         &self.limiter
@@ -88,14 +110,8 @@ impl Watched for Meters {
         self.own.read().map_or(0, |c| c.swap_bytes.saturating_sub(self.before_swap))
     }
 
-    fn endangered(&self, touched: u64) -> bool {
-        if self.allow_kill_container || self.limit_bytes == u64::MAX {
-            return false;
-        }
-        let Ok(usage) = self.limiter.usage() else { return false };
-        let at_limit = if self.resident { touched + self.limit_bytes.saturating_sub(usage) } else { 0 };
-        let total = self.limit_bytes + self.swap_room_bytes;
-        victims::candidates(&self.limiter_cgroup, &self.workers)
-            .is_ok_and(|others| victims::endangered(&others, at_limit, total).is_some())
+    fn endangered(&self, touched: u64) -> Option<Candidate> {
+        // Nobody is looked at where nobody is spared.
+        if self.allow_kill_container { None } else { self.endangered_of(&self.others(), touched) }
     }
 }

@@ -12,6 +12,7 @@ use super::error::ProofError;
 use super::evidence::{Sample, Stop};
 use super::plan::Plan;
 use super::samples::Samples;
+use super::victims::Candidate;
 use super::worker::{Reply, Worker};
 use crate::cgroup::Meter;
 use crate::poll::{SignalGuard, after, ticker};
@@ -41,8 +42,8 @@ pub trait Watched {
     fn high_hits(&self) -> u64;
     /// Swap used now above what there was before, in bytes.
     fn swapped_bytes(&self) -> u64;
-    /// True where another process would be killed rather than a worker that has `touched` bytes.
-    fn endangered(&self, touched: u64) -> bool;
+    /// The process that could be killed rather than a worker that has `touched` bytes.
+    fn endangered(&self, touched: u64) -> Option<Candidate>;
 }
 
 /// Observes one worker from its first byte on.
@@ -206,8 +207,8 @@ impl Observer {
         }
         if now >= self.victims_at {
             self.victims_at = now + VICTIMS_EVERY;
-            if watched.endangered(worker.touched()) {
-                return Some(Stop::VictimUnsafe);
+            if let Some(other) = watched.endangered(worker.touched()) {
+                return Some(Stop::unsafe_for(&other));
             }
         }
         let (touched, high, since) = self.progress;

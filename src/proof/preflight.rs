@@ -5,7 +5,7 @@ use super::plan::Plan;
 use super::refusal::{Reason, Refusal};
 use super::request::{Asked, Request, Status, Trigger};
 use super::strategy::Strategy;
-use super::victims;
+use super::victims::{self, Candidate};
 use crate::units::Mib;
 
 /// Why the planned proof must not be begun; empty where it may. `reserved_bytes` is what other running proofs
@@ -183,27 +183,39 @@ fn at_the_limit(facts: &Facts, accounting: &Accounting, plan: &Plan) -> Vec<Refu
         ));
     }
     if let Some(limit) = plan.limit_bytes {
-        let worker = if plan.strategy.is_resident() { plan.predicted_bytes.unwrap_or(0) } else { 0 };
+        let predicted = plan.predicted_bytes.unwrap_or(0);
+        let worker = victims::held_by_worker(plan.strategy, predicted, plan.noise_bytes);
         let total = limit.saturating_add(accounting.swap_room_bytes);
         if let Some(other) = victims::endangered(&facts.candidates, worker, total) {
-            found.push(victim_unsafe(other));
+            found.push(victim_unsafe(&other, limit));
         }
     }
     found
 }
 
 /// The refusal for a process that the kernel could choose instead of the worker.
-pub fn victim_unsafe(other: victims::Candidate) -> Refusal {
+fn victim_unsafe(other: &Candidate, limit: u64) -> Refusal {
     Refusal::new(
         Reason::VictimUnsafe,
         format!(
-            "process {} ({} resident, oom_score_adj {}) could be killed instead of the worker",
+            "process {} ({} of {} held, oom_score_adj {}) could be killed instead of the worker",
             other.pid,
             Mib(other.bytes),
+            Mib(limit),
             other.oom_score_adj
         ),
-        "lower its oom_score_adj to 0, or risk the container with --allow-kill-container",
+        victim_hint(other.oom_score_adj),
     )
+}
+
+/// What can be done for a process with that oom_score_adj.
+pub(super) fn victim_hint(adj: i64) -> &'static str {
+    if adj > 0 {
+        "lower its oom_score_adj to 0, or risk the container with --allow-kill-container"
+    } else {
+        "it holds nearly all of the limit: raise the limit, prove below it with MB, or risk the container with \
+         --allow-kill-container"
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::{Evidence, Stop, WithinCheck};
 use super::plan::{BROKEN_MARGIN_BYTES, Plan};
+use super::preflight::victim_hint;
 use super::refusal::Reason;
 use super::worker::{Stage, WorkerEnd};
 use crate::exit::ExitStatus;
@@ -184,15 +185,17 @@ pub fn decide(plan: &Plan, evidence: &Evidence) -> Decision {
             None,
             format!("interrupted after {}", Mib(evidence.touched_bytes)),
         ),
-        Stop::VictimUnsafe => Decision::new(
+        Stop::VictimUnsafe { pid, held_bytes, oom_score_adj } => Decision::new(
             Verdict::Refused,
             Some("victim-unsafe"),
             format!(
-                "stopped after {}: a process of the container could have been killed instead of the worker",
-                Mib(evidence.touched_bytes)
+                "stopped after {}: process {pid} ({} held, oom_score_adj {oom_score_adj}) could have been killed \
+                 instead of the worker",
+                Mib(evidence.touched_bytes),
+                Mib(held_bytes)
             ),
         )
-        .hint("lower its oom_score_adj to 0, or risk the container with --allow-kill-container"),
+        .hint(victim_hint(oom_score_adj)),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 
 use nix::unistd::Pid;
 use rt::cgroup::Version;
-use rt::proof::{Asked, Outcome, Reason, Verdict};
+use rt::proof::{Asked, Outcome, Reason, Strategy, Verdict};
 
 use crate::cgroup::{MIB, TestCgroup, alive, needs};
 use crate::schema::proved;
@@ -116,6 +116,22 @@ fn victim_unsafe() {
     fs::write(format!("/proc/{holder}/oom_score_adj"), "0").unwrap();
     assert_eq!(proved(&cgroup.request(init)).decision.verdict, Verdict::Enforced);
     assert!(cgroup.processes().contains(&holder));
+}
+
+/// The kernel's bonus for the worker is in whole thousands of pages: 976 less than this limit.
+#[test]
+fn victim_unsafe_of_a_process_that_holds_nearly_all() {
+    let Some(mut cgroup) = TestCgroup::limited(121) else { return };
+    let init = cgroup.sleeper();
+    let holder = cgroup.holder(119);
+    for strategy in [Strategy::Sequential, Strategy::Shm, Strategy::Fork] {
+        let request = rt::proof::Request { strategy, ..cgroup.request(init) };
+        let outcome = proved(&request);
+        assert_refused(&outcome, Reason::VictimUnsafe);
+        let hint = outcome.decision.hint.unwrap();
+        assert!(!hint.contains("lower its oom_score_adj"), "it has 0: {hint}");
+    }
+    assert!(alive(init) && cgroup.processes().contains(&holder));
 }
 
 #[test]

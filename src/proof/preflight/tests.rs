@@ -9,7 +9,6 @@ use crate::cgroup::{Counters, Limiter, Location, MemoryCgroup, Version};
 use crate::proof::facts::{Above, Container};
 use crate::proof::hostmem::Host;
 use crate::proof::request::Subject;
-use crate::proof::victims::Candidate;
 use crate::units::MIB;
 
 const GIB: u64 = 1024 * MIB;
@@ -162,7 +161,15 @@ fn a_group_kill_is_refused_unless_allowed_or_not_reached() {
 fn a_likelier_victim_is_refused() {
     let init = |mib, adj| {
         with(move |f, a| {
-            f.candidates = vec![Candidate { pid: 7, group: 0, bytes: mib * MIB, oom_score_adj: adj }];
+            f.candidates = vec![Candidate {
+                pid: 7,
+                started: 0,
+                name: "a".into(),
+                group: 0,
+                bytes: mib * MIB,
+                drift_bytes: MIB / 2,
+                oom_score_adj: adj,
+            }];
             a.counters.usage_bytes = mib * MIB;
         })
     };

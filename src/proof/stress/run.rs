@@ -260,8 +260,10 @@ impl<'a> Run<'a> {
             self.meters.workers = self.members.iter().filter_map(Member::worker_pid).collect();
             if now >= victims_at {
                 victims_at = now + VICTIMS_EVERY;
-                if self.plan.reaches_limit() && self.meters.endangered(0) {
-                    return Ok(Stop::VictimUnsafe);
+                if self.plan.reaches_limit()
+                    && let Some(other) = self.meters.endangered(0)
+                {
+                    return Ok(Stop::VictimUnsafe { pid: other.pid, oom_score_adj: other.oom_score_adj });
                 }
             }
             if let Some(stop) = self.wait(see)? {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tally::Kills;
 use crate::exit::ExitStatus;
+use crate::proof::preflight::victim_hint;
 use crate::proof::worker::Stage;
 use crate::units::Mib;
 
@@ -90,8 +91,11 @@ pub enum Stop {
     InitEnded,
     /// Usage was seen above the limit.
     Broken,
-    /// A process of the container had become a likelier victim than a worker.
-    VictimUnsafe,
+    /// This process of the container had become a likelier victim than a worker.
+    VictimUnsafe {
+        pid: i32,
+        oom_score_adj: i64,
+    },
     WorkerFailed {
         stage: Stage,
         errno: i32,
@@ -168,14 +172,14 @@ pub fn decide(evidence: &Evidence) -> Decision {
             Some("worker-failed"),
             format!("a worker ended by itself, with exit code {code}"),
         ),
-        Stop::VictimUnsafe => Decision {
-            hint: Some(
-                "lower its oom_score_adj to 0, or risk the container with --allow-kill-container".into(),
-            ),
+        Stop::VictimUnsafe { pid, oom_score_adj } => Decision {
+            hint: Some(victim_hint(oom_score_adj).to_owned()),
             ..Decision::new(
                 V::Refused,
                 Some("victim-unsafe"),
-                "stopped: a process of the container could have been killed instead of a worker".to_owned(),
+                format!(
+                    "stopped: process {pid} (oom_score_adj {oom_score_adj}) could have been killed instead of a worker"
+                ),
             )
         },
         _ if evidence.pressed() => held(evidence),
@@ -260,7 +264,7 @@ mod tests {
             (V::LimitBroken, Evidence { max_bytes: 65 * MIB, stop: Stop::Broken, ..early() }),
             (V::InitDied, Evidence { init_alive: false, ..evidence() }),
             (V::InitDied, Evidence { stop: Stop::InitEnded, max_bytes: 70 * MIB, ..evidence() }),
-            (V::Refused, Evidence { stop: Stop::VictimUnsafe, ..evidence() }),
+            (V::Refused, Evidence { stop: Stop::VictimUnsafe { pid: 7, oom_score_adj: 0 }, ..evidence() }),
             (V::ProverFailed, Evidence { stop: failed, ..evidence() }),
             (V::ProverFailed, Evidence { stop: Stop::WorkerEnded { code: 125 }, ..evidence() }),
             (V::KilledByAncestor, Evidence { kills: ancestor, ..early() }),

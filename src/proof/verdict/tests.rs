@@ -11,6 +11,7 @@ use crate::proof::worker::Stage;
 use crate::units::MIB;
 
 const LIMIT: u64 = 64 * MIB;
+const UNSAFE: Stop = Stop::VictimUnsafe { pid: 7, held_bytes: 60 * MIB, oom_score_adj: 0 };
 
 fn plan(target: u64) -> Plan {
     let mut plan = Plan {
@@ -209,7 +210,7 @@ fn each_way_to_stop_has_its_verdict() {
     assert_eq!(verdict(&plan, &stopped(Stop::Deadline)).0, Verdict::TimedOut);
     assert_eq!(verdict(&plan, &stopped(Stop::Throttled)).0, Verdict::Throttled);
     assert_eq!(verdict(&plan, &stopped(Stop::Interrupted)).0, Verdict::Interrupted);
-    assert_eq!(verdict(&plan, &stopped(Stop::VictimUnsafe)), (Verdict::Refused, Some("victim-unsafe")));
+    assert_eq!(verdict(&plan, &stopped(UNSAFE)), (Verdict::Refused, Some("victim-unsafe")));
     let failed = stopped(Stop::WorkerFailed { stage: Stage::Fill, errno: 12 });
     assert_eq!(verdict(&plan, &failed), (Verdict::ProverFailed, Some("worker-failed")));
     let exited = Evidence { worker_end: WorkerEnd::Exit(0), ..killed(MIB) };
@@ -234,7 +235,7 @@ fn every_evidence_has_a_verdict() {
         Stop::Deadline,
         Stop::Throttled,
         Stop::Interrupted,
-        Stop::VictimUnsafe,
+        UNSAFE,
         Stop::InitEnded,
         Stop::WorkerFailed { stage: Stage::Verify, errno: 0 },
     ];
