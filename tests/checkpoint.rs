@@ -2,6 +2,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -332,6 +333,89 @@ fn images_of_rt_are_restored_by_runc_and_those_of_runc_by_rt() {
     sandbox.assert_nothing_left(id);
 }
 
+/// What the kernel says of init, and of each `cat` in its pid namespace: how many they are, and their
+/// cgroups, limits and scores.
+fn inside(init: i64) -> (usize, BTreeSet<[String; 3]>) {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let (init, mut count, mut seen) = (init.to_string(), 0, BTreeSet::new());
+    let of_init = namespace(&init).expect("a pid namespace");
+    for process in fs::read_dir("/proc").expect("/proc").flatten() {
+        let pid = process.file_name().to_string_lossy().into_owned();
+        let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        if namespace(&pid).as_ref() == Some(&of_init) && (pid == init || read("comm") == "cat\n") {
+            count += 1;
+            seen.insert(["cgroup", "limits", "oom_score_adj"].map(read));
+        }
+    }
+    (count, seen)
+}
+
+#[test]
+fn every_restored_process_is_in_its_cgroups_with_its_limits() {
+    if !needs_criu() {
+        return;
+    }
+    let mut counter = Counter::new("inside");
+    let files = json!([{ "type": "RLIMIT_NOFILE", "hard": 100, "soft": 90 }]);
+    counter.bundle.set("/process/rlimits", files).set("/process/oomScoreAdj", json!(300));
+    counter.bundle.shell(
+        // A sleep would end: criu makes the kernel say EINTR.
+        "exec </dev/null >/dev/null 2>&1; mkfifo /tmp/f; cat <>/tmp/f & (cat <>/tmp/f & exec cat <>/tmp/f) & i=0; \
+         while :; do i=$((i + 1)); echo $i >/tmp/new; mv /tmp/new /tmp/count; sleep 0.2; done",
+    );
+    counter.start();
+    let Counter { sandbox, id, .. } = &counter;
+    let at_first = inside(sandbox.pid(id));
+    assert_eq!((at_first.0, at_first.1.len()), (4, 1), "{at_first:?}");
+    counter.checkpoint("images", &[]).ok();
+    counter.restore("images", &["--detach"]).ok();
+    counter.goes_on();
+    counter.has_its_limits();
+    for controller in ["memory", "pids"] {
+        let path = sandbox.cgroup(id, controller).path;
+        assert!(path.ends_with(id), "{controller}: {path:?}");
+    }
+    assert_eq!(inside(sandbox.pid(id)), at_first);
+    sandbox.delete(id);
+    sandbox.assert_nothing_left(id);
+}
+
+/// A criu that leaves the cgroup $RT_LEAVE as soon as it is put there, or, asked for its version, never is.
+const LEAVES: &str = r#"#!/bin/bash
+for _ in {1..30}; do
+	grep -q "$RT_LEAVE" /proc/$$/cgroup && break
+	sleep 0.1
+done
+root=/sys/fs/cgroup
+[ -e $root/cgroup.procs ] || root=$root/memory
+echo $$ >$root/cgroup.procs
+exec "$RT_CRIU" "$@"
+"#;
+
+#[test]
+fn nothing_is_restored_by_a_criu_outside_of_the_cgroup() {
+    if !needs_criu() {
+        return;
+    }
+    let mut counter = Counter::new("outside");
+    counter.start();
+    counter.checkpoint("images", &[]).ok();
+    let saved = counter.count();
+    let real = Run::new("sh").args(["-c", "command -v criu"]).ok();
+    // What criu does not put anywhere stays where criu is.
+    let restore = counter.restore("images", &["--detach", "--manage-cgroups-mode", "ignore"]);
+    let restore = with_criu(&counter, LEAVES, restore).env("RT_LEAVE", &counter.id);
+    let failed =
+        restore.env("RT_CRIU", real.stdout.trim()).run().fails_with("is not in the container's cgroup");
+    assert!(failed.stderr.contains(&counter.id), "{failed}");
+    assert_eq!(counter.count(), saved);
+    counter.sandbox.assert_nothing_left(&counter.id);
+    counter.restore("images", &["--detach"]).ok();
+    assert!(counter.goes_on() > saved);
+    counter.sandbox.delete(&counter.id);
+    counter.sandbox.assert_nothing_left(&counter.id);
+}
+
 /// A criu that answers each question about itself (version 4.1, every feature) and can do nothing else.
 const ANSWERS: &str = r"#!/bin/bash
 dd bs=64k count=1 status=none <&$2 >/dev/null
@@ -352,8 +436,12 @@ fn misleading() -> Counter {
 
 /// `run` with that criu alone in its PATH.
 fn with_answers(counter: &Counter, run: Run) -> Run {
+    with_criu(counter, ANSWERS, run)
+}
+
+fn with_criu(counter: &Counter, script: &str, run: Run) -> Run {
     let criu = counter.sandbox.path("criu");
-    fs::write(&criu, ANSWERS).expect("a script");
+    fs::write(&criu, script).expect("a script");
     fs::set_permissions(&criu, fs::Permissions::from_mode(0o755)).expect("mode 0755");
     let folder = criu.parent().and_then(Path::to_str).expect("a folder");
     run.env("PATH", format!("{folder}:/usr/bin:/bin"))
