@@ -179,7 +179,7 @@ fn exec_joins_every_namespace_and_cgroup_of_the_container() {
     let sandbox = Sandbox::new();
     let mut bundle = sandbox.bundle();
     bundle.set("/linux/namespaces/-", json!({ "type": "cgroup" }));
-    with_user_namespace(&mut bundle);
+    bundle.with_new_user();
     let id = sandbox.start(&mut bundle, "namespaces");
     let pid = sandbox.pid(&id);
     for kind in ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"] {
@@ -205,15 +205,6 @@ fn exec_joins_every_namespace_and_cgroup_of_the_container() {
         let path = |pid| Cgroup::of(pid, controller).map(|c| c.path);
         assert_eq!(path(joined), path(pid));
     }
-}
-
-fn with_user_namespace(bundle: &mut Bundle) {
-    let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
-    bundle.set("/linux/namespaces/-", json!({ "type": "user" }));
-    bundle.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
-    let status =
-        std::process::Command::new("chown").args(["-hR", "100000:100000"]).arg(bundle.rootfs("")).status();
-    assert!(status.is_ok_and(|s| s.success()));
 }
 
 #[test]

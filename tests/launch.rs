@@ -61,15 +61,6 @@ fn limited(sandbox: &Sandbox) -> Bundle {
     bundle
 }
 
-fn with_new_user(bundle: &mut Bundle) {
-    let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
-    bundle.set("/linux/namespaces/-", json!({ "type": "user" }));
-    bundle.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
-    let owner =
-        std::process::Command::new("chown").args(["-hR", "100000:100000"]).arg(bundle.rootfs("")).status();
-    assert!(owner.is_ok_and(|status| status.success()));
-}
-
 /// The container is in the pid namespace (and others of `kinds`) of the process `of`.
 fn joining(bundle: &mut Bundle, of: i64, kinds: &[(&str, &str)]) {
     let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().expect("namespaces");
@@ -130,7 +121,9 @@ fn no_delay_keeps_an_init_without_a_stage_out_of_its_limits() {
 
 #[test]
 fn no_delay_keeps_an_init_in_a_new_user_namespace_out_of_its_limits() {
-    every_delay("user", |_, bundle| with_new_user(bundle));
+    every_delay("user", |_, bundle| {
+        bundle.with_new_user();
+    });
 }
 
 #[test]
@@ -145,9 +138,9 @@ fn no_delay_keeps_an_init_in_a_joined_pid_namespace_out_of_its_limits() {
 fn no_delay_keeps_an_init_in_joined_pid_and_user_namespaces_out_of_its_limits() {
     every_delay("both", |sandbox, bundle| {
         let mut other = sandbox.bundle();
-        with_new_user(&mut other);
+        other.with_new_user();
         let holder = sandbox.start(&mut other, "holder");
-        with_new_user(bundle);
+        bundle.with_new_user();
         bundle.unset("/linux/uidMappings").unset("/linux/gidMappings");
         joining(bundle, sandbox.pid(&holder), &[("pid", "pid"), ("user", "user")]);
     });
@@ -226,7 +219,7 @@ fn init_of_a_new_user_namespace_shows_nothing_to_those_whose_pid_namespace_it_jo
     // A proc of a pid namespace is mounted by who owns that.
     let mounts = bundle.config["mounts"].as_array_mut().expect("mounts");
     mounts.retain(|mount| mount["destination"] != "/proc");
-    with_new_user(&mut bundle);
+    bundle.with_new_user();
     joining(&mut bundle, sandbox.pid(&holder), &[("pid", "pid")]);
     watch(&other, |number, delay| {
         let id = sandbox.id(&format!("joins{number}"));
@@ -246,7 +239,7 @@ fn a_created_init_keeps_the_callers_environment_and_its_pipes_to_itself() {
         let mut bundle = sandbox.bundle();
         may_trace(&mut bundle);
         if user {
-            with_new_user(&mut bundle);
+            bundle.with_new_user();
         }
         let id = sandbox.id(name);
         let create = sandbox.create_command(&mut bundle, &id).env("SECRET_OF_THE_CALLER", "1");

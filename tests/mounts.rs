@@ -124,8 +124,7 @@ fn a_user_namespace_with_the_hosts_network_has_its_sys_read_only() {
     }
     let sandbox = Sandbox::new();
     let mut bundle = sandbox.bundle();
-    let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
-    bundle.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
+    bundle.with_new_user();
     let namespaces = ["mount", "pid", "ipc", "uts", "user"].map(|name| json!({ "type": name }));
     bundle.set("/linux/namespaces", json!(namespaces));
     let id = sandbox.start(&mut bundle, "sys");

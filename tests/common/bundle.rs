@@ -40,6 +40,17 @@ impl Bundle {
         path
     }
 
+    /// A user namespace of its own, whose root is the host's 100000, who owns the files.
+    #[track_caller]
+    pub fn with_new_user(&mut self) -> &mut Self {
+        let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+        self.set("/linux/namespaces/-", json!({ "type": "user" }));
+        self.set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
+        let owner = Command::new("chown").args(["-hR", "100000:100000"]).arg(self.rootfs("")).status();
+        assert!(owner.is_ok_and(|status| status.success()));
+        self
+    }
+
     pub fn args(&mut self, args: &[&str]) -> &mut Self {
         self.set("/process/args", json!(args))
     }

@@ -10,6 +10,7 @@ mod console;
 mod layer;
 mod left;
 mod needs;
+pub mod random;
 mod sandbox;
 
 pub use bundle::Bundle;

@@ -12,7 +12,6 @@ mod configs;
 mod lines;
 mod mutate;
 mod oracle;
-mod random;
 mod subject;
 mod table;
 
@@ -49,7 +48,7 @@ fn fuzz<T: Sync + ToString>(mut all: Vec<T>, usual: usize, work: impl Fn(&[T]) -
     let only: String = setting("RT_FUZZ_ONLY", String::new());
     all.retain(|change| change.to_string().contains(&only));
     println!("{} changes are possible", all.len());
-    let chosen = random::sample(all, setting("RT_FUZZ_SEED", SEED), setting("RT_FUZZ_COUNT", usual));
+    let chosen = common::random::sample(all, setting("RT_FUZZ_SEED", SEED), setting("RT_FUZZ_COUNT", usual));
     let mut table = Table::default();
     std::thread::scope(|scope| {
         let parts = chosen.chunks(chosen.len().div_ceil(WORKERS));
