@@ -428,6 +428,35 @@ fn what_is_paused_in_a_container_or_around_it_does_not_keep_it_from_its_end() {
 }
 
 #[test]
+fn what_was_on_its_way_into_a_container_that_ended_does_not_keep_its_name() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    for command in [["delete"].as_slice(), &["delete", "--force"]] {
+        let id = sandbox.start(&mut sandbox.bundle(), "left");
+        let pid = sandbox.pid(&id);
+        let cgroups = ["memory", "freezer", "pids"].map(|controller| sandbox.cgroup(&id, controller).path);
+        sandbox.rt(["kill", &id, "KILL"]).ok();
+        sandbox.wait_for_status(&id, "stopped");
+        assert!(!is_alive(pid));
+        // An exec is in the cgroups before it is in the pid namespace.
+        let mut left = Run::new("sleep").arg("1000").spawn();
+        for cgroup in &cgroups {
+            fs::write(cgroup.join("cgroup.procs"), left.pid().to_string()).expect("a process that moves");
+        }
+        if !freeze_v1(&cgroups[1], None) {
+            fs::write(cgroups[1].join("cgroup.freeze"), "1").expect("a frozen cgroup");
+        }
+        let deletion = sandbox.rt(command).arg(&id).run();
+        let _ = fs::write(cgroups[1].join("freezer.state"), "THAWED");
+        deletion.succeeds();
+        wait_until("its end", || !left.is_running());
+        is_free(&sandbox, &id);
+    }
+}
+
+#[test]
 fn a_create_that_lacks_descriptors_says_so_and_leaves_no_folder() {
     if !ready() {
         return;

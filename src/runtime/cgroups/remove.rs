@@ -1,4 +1,4 @@
-//! Removing a cgroup with everything below it. Nothing is killed here.
+//! Removing a cgroup with everything below it, of a container whose init has ended.
 
 use std::fs;
 use std::io;
@@ -9,6 +9,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 
 use super::{Cgroup, CgroupError, Result, members, systemd};
+use crate::sys::clone::pidfd_send_signal;
+use crate::sys::process::pidfd_open;
 
 /// A dying process holds its cgroup for a moment (EBUSY); runc's patience: 1, 2, 4 … 512 ms, about a second.
 const ATTEMPTS: u32 = 10;
@@ -16,13 +18,21 @@ const ATTEMPTS: u32 = 10;
 impl Cgroup {
     /// Removes the cgroup from every hierarchy, with its sub-cgroups, and the systemd unit if there is one.
     /// What is gone already (or was never made) is fine. It goes on after a failure and returns the first one.
+    /// A process left in what was made for the container is killed: what is executed enters the cgroups before the pid
+    /// namespace, whose end it outlives, and where it is frozen on that way it would stay for ever.
     pub fn delete(&self) -> Result<()> {
         let mut result = Ok(());
         if let Some(unit) = &self.unit {
             result = systemd::stop(unit, self);
         }
         for hierarchy in &self.hierarchies {
-            let removed = remove(&hierarchy.dir);
+            let removed = remove(&hierarchy.dir, &|dir| {
+                if !self.preexisting
+                    && let Err(error) = kill_left(dir).and_then(|()| self.let_die())
+                {
+                    tracing::debug!("{error}");
+                }
+            });
             if result.is_ok() {
                 result = removed;
             }
@@ -31,7 +41,20 @@ impl Cgroup {
     }
 }
 
-fn remove(dir: &Path) -> Result<()> {
+/// Kills the processes that are in this cgroup itself.
+fn kill_left(dir: &Path) -> Result<()> {
+    for pid in members::pids_in(dir, false)? {
+        let Ok(pidfd) = pidfd_open(pid.as_raw()) else { continue };
+        // Else the descriptor is of another process that has the number now.
+        if members::pids_in(dir, false)?.contains(&pid) {
+            let _ = pidfd_send_signal(&pidfd, libc::SIGKILL);
+        }
+    }
+    Ok(())
+}
+
+/// `busy` is told of a directory that is still in use.
+fn remove(dir: &Path, busy: &dyn Fn(&Path)) -> Result<()> {
     // Nearly always there is nothing below it and nobody left in it.
     if rmdir(dir).is_ok() {
         return Ok(());
@@ -43,12 +66,13 @@ fn remove(dir: &Path) -> Result<()> {
         Err(error) => return Err(error),
     };
     for child in children {
-        remove(&child)?;
+        remove(&child, busy)?;
     }
     let mut delay = Duration::from_millis(1);
     for _ in 0..ATTEMPTS {
         match rmdir(dir) {
             Err(Errno::EBUSY) => {
+                busy(dir);
                 sleep(delay);
                 delay *= 2;
             }
@@ -79,9 +103,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dir = root.path().join("a");
         fs::create_dir_all(dir.join("b/c")).unwrap();
-        remove(&dir).unwrap();
+        remove(&dir, &|_| ()).unwrap();
         assert!(!dir.exists());
-        remove(&dir).unwrap();
-        remove(&root.path().join("x/y/z")).unwrap();
+        remove(&dir, &|_| ()).unwrap();
+        remove(&root.path().join("x/y/z"), &|_| ()).unwrap();
     }
 }
