@@ -252,6 +252,39 @@ fn delegated_limits_are_enforced_and_proved_without_root() {
 }
 
 #[test]
+fn a_process_that_may_not_join_the_cgroup_is_told_of_and_counted_nowhere() {
+    let Some(user) = User::new() else { return };
+    let id = user.sandbox.id("outside");
+    user.rt(true, &["create", &id, "--ram=64"]).ok();
+    user.rt(true, &["start", &id]).ok();
+    let json = |command: &[&str]| user.rt(false, command).arg(&id).ok().json();
+    let init = json(&["state"])["pid"].as_i64().expect("a pid");
+    let own = Cgroup::of(init, "memory").expect("a cgroup").path;
+    // As on v2 for one who comes from outside of what is delegated.
+    for folder in fs::read_to_string(format!("/proc/{init}/cgroup")).expect("cgroups").lines() {
+        let controller = folder.split([':', ',']).nth(1).expect("a controller");
+        let Some(cgroup) = Cgroup::of(init, controller) else { continue };
+        for file in ["cgroup.procs", "tasks"].map(|name| cgroup.path.join(name)) {
+            assert!(!file.exists() || chown(&file, Some(0), Some(0)).is_ok());
+        }
+    }
+    let before = json(&["state"]);
+    let exec = ["exec", "--detach", "--pid-file", "pid", &id, "/rt", "__init"];
+    let warned = user.rt(false, &exec).ok();
+    let pid: i64 = fs::read_to_string(user.home.join("pid")).unwrap().trim().parse().unwrap();
+    assert!(
+        warned.stderr.contains(&format!("the container's limits do not hold for process {pid}")),
+        "{warned}"
+    );
+    assert_ne!(Cgroup::of(pid, "memory").expect("a cgroup").path, own);
+    assert_eq!(json(&["ps", "--format", "json"]), json!([init]));
+    assert_eq!(json(&["state"]), before);
+    user.rt(true, &["delete", "--force", &id]).ok();
+    wait_until("its end, with the pid namespace", || Cgroup::of(pid, "memory").is_none());
+    user.sandbox.assert_nothing_left(&id);
+}
+
+#[test]
 fn the_rootless_bundle_runs_where_its_limits_are_delegated() {
     let Some(user) = User::new() else { return };
     let bundle = user.home.join("bundle");
