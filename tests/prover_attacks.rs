@@ -259,3 +259,35 @@ fn v1s_word_for_no_limit_asks_for_none() {
     assert_eq!(proof["reason"], "unlimited", "{proof}");
     sandbox.delete(&id);
 }
+
+#[test]
+fn a_container_that_hardly_gets_a_processor_holds_up_nobody() {
+    if !needs_root() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = sandbox.bundle();
+    bundle.set("/linux/resources/memory", json!({ "limit": 64 << 20 }));
+    bundle.set("/linux/resources/cpu", json!({ "quota": 1000, "period": 1_000_000 }));
+    bundle.shell("while :; do :; done");
+    let id = sandbox.start(&mut bundle, "throttled");
+    // What is executed is throttled on its way, with whatever it holds then.
+    let mut executed: Vec<_> = (0..3).map(|_| sandbox.rt(["exec", &id, "sleep", "1000"]).spawn()).collect();
+    let bounded = |args: &[&str]| sandbox.rt(args).time_limit(Duration::from_secs(30)).run();
+    let proof = ["test-memory", "--strategy", "sequential", "--timeout", "3s", "--format", "json"];
+    let verdict = |id: &str| bounded(&[proof.as_slice(), &[id]].concat()).json()["verdict"].clone();
+    // On v2 the workers are throttled too, and come to nothing in time.
+    assert!(verdict(&id).is_string());
+    for command in [["state"].as_slice(), &["ps"], &["events", "--stats"], &["update", "--pids-limit", "99"]]
+    {
+        bounded(&[command, &[id.as_str()]].concat()).succeeds();
+    }
+    bundle.unset("/linux/resources/cpu");
+    let other = sandbox.start(&mut bundle, "other");
+    bounded(&["exec", &other, "true"]).succeeds();
+    assert_eq!(verdict(&other), json!("enforced"));
+    bounded(&["delete", "--force", &other]).succeeds();
+    bounded(&["delete", "--force", &id]).succeeds();
+    wait_until("the end of what was executed", || !executed.iter_mut().any(Running::is_running));
+    sandbox.assert_nothing_left(&id);
+}
