@@ -10,6 +10,8 @@ MANAGERS=(cgroupfs)
 MANAGER=cgroupfs
 # The mode of the pid namespace: the pod's (0, shareProcessNamespace), the container's own, the node's, or that of a target in the pod (3).
 PIDS=1 TARGET=
+# What it is asked about user namespaces, more JSON.
+USERS=
 
 setup_file() {
 	export PYTHON_GRPC=
@@ -64,7 +66,7 @@ parent() { [ "$MANAGER" = systemd ] && echo "${MARK//-/_}.slice" || echo "/$MARK
 
 pod() { # NAME [ANNOTATIONS]: the next PodSandboxConfig, in $POD
 	POD='{"metadata": {"name": "'$1-$MANAGER'", "uid": "'$1'", "namespace": "default"}, "log_directory": "'$W/logs'", "annotations": {'${2-}'},
-		"linux": {"cgroup_parent": "'$(parent)'", "security_context": {"namespace_options": {"network": 2, "pid": '$((PIDS == 3 ? 1 : PIDS))'}}}}'
+		"linux": {"cgroup_parent": "'$(parent)'", "security_context": {"namespace_options": {"network": 2, "pid": '$((PIDS == 3 ? 1 : PIDS))$USERS'}}}}'
 }
 
 box() { # NAME RESOURCES ANNOTATIONS COMMAND...: a ContainerConfig
@@ -74,7 +76,7 @@ box() { # NAME RESOURCES ANNOTATIONS COMMAND...: a ContainerConfig
 	arguments=$(printf ', "%s"' "${@//\"/\\\"}")
 	cat <<-J
 		{"metadata": {"name": "$name"}, "image": {"image": "$IMAGE"}, "command": [${arguments#, }], "log_path": "$name.log", "annotations": {$annotations},
-		 "linux": {"resources": {$resources}, "security_context": {"namespace_options": {"network": 2, "pid": $PIDS$target}}}}
+		 "linux": {"resources": {$resources}, "security_context": {"namespace_options": {"network": 2, "pid": $PIDS$target$USERS}}}}
 	J
 }
 
@@ -127,7 +129,7 @@ SLEEP=(sleep 1000)
 
 # What takes a stage between rt and init.
 @test "[limits] they hold in every mode of the pid namespace, for containers that start at once" {
-	local asked=$LIMITS', "oom_score_adj": 500' n limits
+	local asked=$LIMITS', "oom_score_adj": 500' n
 	for MANAGER in "${MANAGERS[@]}"; do
 		for mode in 0 1 2 3; do
 			PIDS=$mode TARGET=
@@ -142,15 +144,40 @@ SLEEP=(sleep 1000)
 			for job in "${jobs[@]}"; do wait "$job"; done
 			for n in $(seq "${RT_MANY:-4}"); do
 				{ read -r ID && read -r PID; } <"$W/started$n"
-				# Open files are none of this interface's.
-				limits=$(limits_of "$PID")
-				equal "$mode ${limits% *}" "$mode $((64 << 20)) 50 max 500"
+				equal "$mode $(asked_of "$PID")" "$mode $((64 << 20)) 50 500"
 				is_within "$PID" "$ID"
 			done
 			call clear
 		done
 	done
 }
+
+# Of the modes of user namespaces, the pod's (0) and the node's (2).
+@test "[limits] they hold in a pod's own user namespace, and in the node's" {
+	local mode ids='[{"host_id": 100000, "container_id": 0, "length": 65536}]' case mapped
+	chmod 711 "$W" "$W/containerd" # for whom root is not 0
+	gives_user_namespaces || skip "needs containerd 1.7 for user namespaces of pods"
+	for MANAGER in "${MANAGERS[@]}"; do
+		for case in '0 0 100000 65536' '2 0 0 4294967295'; do
+			read -r mode mapped <<<"$case"
+			USERS=', "userns_options": {"mode": '$mode'}'
+			[ "$mode" != 0 ] || USERS=', "userns_options": {"mode": 0, "uids": '$ids', "gids": '$ids'}'
+			PID=
+			run_pod "users$mode" "$LIMITS, \"oom_score_adj\": 500" "${SLEEP[@]}" 2>"$W/said" || true
+			! grep idmap "$W/said" || skip "needs containerd to map the ids of a snapshotter"
+			cat "$W/said" >&2
+			equal "$(awk '{ print $1, $2, $3 }' "/proc/$PID/uid_map")" "$mapped"
+			equal "$(asked_of "$PID")" "$((64 << 20)) 50 500"
+			is_within "$PID" "$ID"
+			# In the kernel's view, what is executed is where the container is.
+			equal "$(call exec-sync "$ID" 0 cat /proc/self/cgroup)" "$(call exec-sync "$ID" 0 cat /proc/1/cgroup)"
+			call clear
+		done
+	done
+}
+# What this interface can ask for: memory, cpu and oom_score_adj.
+asked_of() { limits_of "$1" | cut -d ' ' -f 1,2,4; }
+gives_user_namespaces() { case $(containerd --version) in *" 1."[0-6].*) return 1 ;; esac; }
 
 @test "[exec] status, output, a program that is missing, and a time limit" {
 	run_pod exec "" "${SLEEP[@]}"
