@@ -115,7 +115,11 @@ pub fn make(sandbox: &Sandbox, kind: Kind, id: &str, holder: Option<i32>) -> Bun
 fn program(kind: Kind) -> String {
     let brief = matches!(kind, Kind::Brief | Kind::Terminal);
     let (before, after) = match kind {
-        Kind::Saved => ("exec </dev/null >/dev/null 2>&1", "exec sleep 1000".to_owned()),
+        // criu ends what a sleep(1) waits for.
+        Kind::Saved => (
+            "exec </dev/null >/dev/null 2>&1",
+            "echo sleep >/proc/self/comm; while :; do sleep 1000; done".to_owned(),
+        ),
         _ if brief => ("", format!("echo printed\nexit {CODE}")),
         _ => ("", "exec sleep 1000".to_owned()),
     };
