@@ -162,6 +162,8 @@ fn mounts(text: &str) -> String {
             .strip_prefix("tmpfs ")
             .and_then(|rest| rest.split_once(' '))
             .map_or(right.to_owned(), |(_, options)| format!("tmpfs {options}"));
+        // What cgroup2 was mounted with is the host's, and criu mounts it without.
+        let right = if right.starts_with("cgroup2 ") { "cgroup2".to_owned() } else { right };
         let peers: Vec<&str> = peers.iter().map(|peer| peer.split(':').next().unwrap_or_default()).collect();
         let point = shown.get(1).copied().unwrap_or_default();
         lines.push((point, format!("{} [{}] {right}\n", shown.join(" "), peers.join(" "))));

@@ -207,13 +207,16 @@ fn excused(seen: &Observed<'_>, facts: &Facts) -> Facts {
         let hierarchy = name.split_once(" cgroup ").map(|(_, hierarchy)| hierarchy);
         let groups =
             hierarchy.is_some_and(|it| it.is_empty() || it.starts_with("name=") || it.starts_with(' '));
-        !(bounding && name.ends_with(" CapBnd")) && !(grouping && groups)
+        let excused = (bounding && name.ends_with(" CapBnd")) || (grouping && groups);
+        !excused
     };
     let has_line = |line: &&str| {
-        let groups = line.contains(" cgroup2 ")
+        let groups = line.ends_with(" cgroup2")
             || line.contains("name=")
             || ["/sys/fs/cgroup/systemd ", "/sys/fs/cgroup/unified "].iter().any(|at| line.starts_with(at));
-        !(bounding && (line.starts_with("CapBnd:") || line.contains("CAP_SETPCAP"))) && !(grouping && groups)
+        let bounds = line.starts_with("CapBnd:") || line.contains("CAP_SETPCAP");
+        let excused = (bounding && bounds) || (grouping && groups);
+        !excused
     };
     let value = |text: &String| text.lines().filter(has_line).collect::<Vec<_>>().join("\n");
     facts.iter().filter(|(name, _)| has(name)).map(|(name, text)| (name.clone(), value(text))).collect()
