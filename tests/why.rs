@@ -106,6 +106,33 @@ fn a_container_in_the_foreground_leaves_its_exit_status() {
 }
 
 #[test]
+fn no_cause_is_named_that_the_log_excludes() {
+    if !ready() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let mut bundle = limited(&sandbox, 16, "tail /dev/zero; exit 0");
+    let id = sandbox.start(&mut bundle, "survivor");
+    sandbox.wait_for_status(&id, "stopped");
+    let annotations = sandbox.state(&id)["annotations"].clone();
+    // Who started it has waited for it, unless that is still to come.
+    let text = why(&sandbox, &id);
+    if !text.contains("exited with 0") {
+        assert_eq!(annotations["rt.memory.death.certain"], "false", "{annotations}");
+        if is_in_the_log(&id) {
+            assert_eq!(annotations["rt.memory.death"], "unknown", "{annotations}: {text}");
+            assert!(
+                text.contains("how is not known to rt; before that one of its processes was OOM-killed"),
+                "{text}"
+            );
+        } else {
+            assert!(text.contains("most likely"), "{text}");
+        }
+    }
+    sandbox.delete(&id);
+}
+
+#[test]
 fn a_shell_whose_command_was_oom_killed_died_of_that() {
     if !ready() {
         return;
@@ -115,7 +142,14 @@ fn a_shell_whose_command_was_oom_killed_died_of_that() {
     bundle.shell("tail /dev/zero; exit $?");
     assert_eq!(sandbox.run_command(&mut bundle, "shell").run().code, 137);
     let text = why(&sandbox, &bundle.path);
-    assert!(text.contains("exited with 137") && text.contains("OOM-killed by its own limit"), "{text}");
+    assert!(text.contains("exited with 137") && text.contains("most likely"), "{text}");
+    assert!(text.contains("OOM-killed by its own limit"), "{text}");
+    // The command that made it 137 may have been killed by somebody, long after another one's OOM kill.
+    let mut bundle = limited(&sandbox, 16, "tail /dev/zero; sh -c 'kill -9 $$'; exit $?");
+    assert_eq!(sandbox.run_command(&mut bundle, "later").run().code, 137);
+    let json = receipt(&sandbox, &bundle.path);
+    assert_eq!(json["death"]["certain"], false, "{json}");
+    assert!(why(&sandbox, &bundle.path).contains("most likely"), "{json}");
     // One that goes on is not dead of it.
     let mut bundle = limited(&sandbox, 16, "tail /dev/zero; exit 5");
     assert_eq!(sandbox.run_command(&mut bundle, "goes-on").run().code, 5);

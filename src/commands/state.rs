@@ -10,8 +10,10 @@ use crate::runtime::{Container, Status, Store, receipts};
 /// The annotations that tell of the last run of proofs: its worst verdict, and when it began.
 const VERDICT: &str = "rt.memory.verdict";
 const VERDICT_AT: &str = "rt.memory.verdict.at";
-/// The annotations of a stopped container: why it died, its own peak in bytes, OOM kills of its own processes.
+/// The annotations of a stopped container: why it died, whether that is certain or only the likeliest, its own peak in bytes,
+/// OOM kills of its own processes.
 const DEATH: &str = "rt.memory.death";
+const CERTAIN: &str = "rt.memory.death.certain";
 const PEAK: &str = "rt.memory.peak";
 const OOM_KILLS: &str = "rt.memory.oom-kills";
 
@@ -34,6 +36,7 @@ fn of(container: &Container) -> anyhow::Result<ContainerState> {
     if status == Status::Stopped {
         let receipt = receipts::take(container, Found::Stopped, None)?;
         annotations.insert(DEATH.to_owned(), receipt.death.cause.name().to_owned());
+        annotations.insert(CERTAIN.to_owned(), receipt.death.certain.to_string());
         if let Some(memory) = receipt.evidence.memory {
             annotations.insert(OOM_KILLS.to_owned(), memory.oom_kills.to_string());
             annotations.extend(memory.own_peak_bytes.map(|peak| (PEAK.to_owned(), peak.to_string())));

@@ -27,8 +27,14 @@ pub const MB: &str = "rt.memory.mb";
 pub const SECONDS: &str = "rt.memory.seconds";
 
 /// What `rt state` tells in annotations asks for nothing, so that its output can be handed on.
-const TOLD: [&str; 5] =
-    ["rt.memory.verdict", "rt.memory.verdict.at", "rt.memory.death", "rt.memory.peak", "rt.memory.oom-kills"];
+const TOLD: [&str; 6] = [
+    "rt.memory.verdict",
+    "rt.memory.verdict.at",
+    "rt.memory.death",
+    "rt.memory.death.certain",
+    "rt.memory.peak",
+    "rt.memory.oom-kills",
+];
 
 /// How CRI engines mark the container that only holds a pod's namespaces, and has no memory limit. The annotations of
 /// the pod reach it too (containerd's `pod_annotations`).

@@ -129,16 +129,30 @@ fn and(oom: Option<&Oom<'_>>) -> String {
 fn after_oom(evidence: &Evidence, oom: &Oom<'_>) -> Finding {
     let by = oom.by();
     let init = evidence.init_pid.filter(|pid| oom.0.victims.iter().any(|victim| victim.pid == *pid));
+    let sent_sigkill = evidence.signal.as_ref().is_some_and(|sent| sent.signal == libc::SIGKILL);
     match (evidence.end, &evidence.signal) {
         _ if init.is_some() => (Cause::OomKilled, true, format!("was OOM-killed {by}")),
-        (Some(End::Signal(libc::SIGKILL)), None) if !oom.all_logged() => {
-            (Cause::OomKilled, false, format!("was OOM-killed {by}: it got SIGKILL, and {}", oom.kills()))
-        }
-        // A shell passes on in this way that its command was killed.
-        (Some(End::Exit(137)), _) => (
+        (Some(End::Signal(libc::SIGKILL)), _) if oom.may_be_a_proofs() && !sent_sigkill => (
+            Cause::Killed,
+            false,
+            format!(
+                "was killed by SIGKILL: it may have been OOM-killed {by}, or that was the worker of a proof that was not finished"
+            ),
+        ),
+        // Whoever of the container was killed: of a kill that is not in the log, nobody tells whom it took.
+        (Some(End::Signal(libc::SIGKILL)), _) if !oom.all_logged() && !sent_sigkill => (
             Cause::OomKilled,
-            true,
-            format!("exited with 137, as shells do when their command was killed: {} {by}", oom.kills()),
+            false,
+            format!("was most likely OOM-killed {by}: it got SIGKILL, and {}", oom.kills()),
+        ),
+        // A shell passes on in this way that its command was killed, by the kernel or by somebody else later.
+        (Some(End::Exit(137)), _) if !oom.may_be_a_proofs() => (
+            Cause::OomKilled,
+            false,
+            format!(
+                "exited with 137, as shells do when their command was killed: most likely that was an OOM kill, since {} {by}",
+                oom.kills()
+            ),
         ),
         (Some(End::Exit(code)), _) => (Cause::Exited, true, format!("exited with {code}{}", and(Some(oom)))),
         (Some(End::Signal(signal)), sent) => {
@@ -156,14 +170,10 @@ fn after_oom(evidence: &Evidence, oom: &Oom<'_>) -> Finding {
                 "may have been OOM-killed {by}, or that was the worker of a proof that was not finished; the exit status is not known"
             ),
         ),
-        (None, None) if oom.all_logged() => (
-            Cause::OomKilled,
-            false,
-            format!(
-                "most likely died because {} {by}; that was not its init, whose exit status is not known",
-                oom.kills()
-            ),
-        ),
+        // The log excludes that init was the victim.
+        (None, None) if oom.all_logged() => {
+            (Cause::Unknown, false, format!("ended; how is not known to rt{}", and(Some(oom))))
+        }
         (None, None) => (
             Cause::OomKilled,
             false,

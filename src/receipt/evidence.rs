@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -127,6 +128,8 @@ pub struct Place<'a> {
     /// `None` where the cgroup was made for the container.
     pub baseline: Option<Baseline>,
     pub init_pid: Option<i32>,
+    /// How long after boot init was started; older lines of the kernel's log are not the container's.
+    pub init_since_boot: Option<Duration>,
 }
 
 impl Place<'_> {
@@ -180,7 +183,13 @@ impl Place<'_> {
     /// Init as the victim of an OOM kill by the kernel's log, which outlives the cgroup.
     #[must_use]
     pub fn victim(&self) -> Option<Victim> {
-        kernel_log::victims(&self.cgroup.name()).into_iter().rfind(|victim| Some(victim.pid) == self.init_pid)
+        kernel_log::victims(&self.cgroup.name(), self.log_since())
+            .into_iter()
+            .rfind(|victim| Some(victim.pid) == self.init_pid)
+    }
+
+    fn log_since(&self) -> Option<Duration> {
+        self.init_since_boot.map(kernel_log::log_time)
     }
 
     fn name_the_culprit(&self, memory: &mut Memory, limits: &[Limiter]) {
@@ -189,7 +198,8 @@ impl Place<'_> {
             mounts().and_then(|mounts| locate_dir(&cgroup.dir, &mounts)).map(|location| location.path).ok()
         };
         let own_path = root_path(&self.cgroup);
-        let mut victims = own_path.as_deref().map(kernel_log::victims).unwrap_or_default();
+        let mut victims =
+            own_path.as_deref().map(|path| kernel_log::victims(path, self.log_since())).unwrap_or_default();
         victims.retain(|victim| !memory.proofs.workers.contains(&victim.pid));
         // What is above that many is of an earlier container with this cgroup's name.
         let kills = usize::try_from(memory.oom_kills).unwrap_or(usize::MAX);
@@ -313,6 +323,7 @@ mod tests {
             records: tmp.path(),
             baseline: Some(baseline),
             init_pid: None,
+            init_since_boot: None,
         };
         let memory = place.memory().unwrap();
         assert_eq!((memory.oom_kills, memory.limit_hits), (2, 1));

@@ -115,10 +115,10 @@ proptest! {
         let log = format!(
             "{noise}\n<6>[    1.000000] oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,{whose},task_memcg={path},task={name},pid={pid},uid=0\n"
         );
-        let found = parse(&log, &path);
+        let found = parse(&log, &path, None);
         prop_assert_eq!(found.len(), 1);
         prop_assert_eq!((found[0].pid, &found[0].name, &found[0].limiter), (pid, &name, &limiter));
-        prop_assert!(parse(&log, "/other").is_empty());
+        prop_assert!(parse(&log, "/other", None).is_empty());
     }
 
     #[test]
@@ -126,7 +126,7 @@ proptest! {
         log in vec("(oom-kill:)?[a-z_,=/0-9-]{0,60}|\\PC{0,40}", 0..6),
         kills in vec(any::<[u64; 4]>(), 0..4),
     ) {
-        let _ = parse(&log.join("\n"), "/a");
+        let _ = parse(&log.join("\n"), "/a", None);
         let line = |n: &[u64; 4]| format!(
             r#"{{"proof":"p","verdict":"enforced","counters_before":{{"usage_bytes":0,"peak_bytes":{},"swap_bytes":0,"oom_kill":{},"limit_hits":0,"high":0}},"counters_after":{{"usage_bytes":0,"peak_bytes":0,"swap_bytes":0,"oom_kill":{},"limit_hits":{},"high":0}}}}"#,
             n[0], n[1], n[2], n[3]

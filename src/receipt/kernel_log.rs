@@ -1,5 +1,8 @@
 //! The kernel's own words about an OOM kill: extra evidence where its log may be read, never required.
 
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::sys::klog;
@@ -23,20 +26,46 @@ pub struct Victim {
 const FIRST_NAMESPACES: [(&str, &str); 2] =
     [("/proc/self/ns/cgroup", "cgroup:[4026531835]"), ("/proc/self/ns/pid", "pid:[4026531836]")];
 
-/// The victims in the cgroup with this path and below it, oldest first; empty where the log cannot be read. Does not wait.
-pub fn victims(cgroup: &str) -> Vec<Victim> {
+/// How far the clock of the log may be off the one by which processes start: it is not slewed (kernel/sched/clock.c), so the
+/// difference grows with uptime.
+fn inaccuracy(uptime: Duration) -> Duration {
+    Duration::from_secs(1) + uptime / 10_000
+}
+
+/// When something that was begun this long after boot (clock boottime, as /proc/PID/stat has it) was begun by the clock of the log,
+/// at the earliest.
+#[must_use]
+pub fn log_time(since_boot: Duration) -> Duration {
+    let now = |clock| clock_gettime(clock).map_or(Duration::ZERO, Duration::from);
+    let (boot, monotonic) = (now(ClockId::CLOCK_BOOTTIME), now(ClockId::CLOCK_MONOTONIC));
+    // The log's clock stands still while the machine is suspended, before or after.
+    let suspended = boot.saturating_sub(monotonic);
+    since_boot.saturating_sub(suspended).saturating_sub(inaccuracy(monotonic))
+}
+
+/// The victims in the cgroup with this path and below it, oldest first, of lines that are not older than `since` (by
+/// [`log_time`]): before it, the cgroup was somebody else's. Empty where the log cannot be read. Does not wait.
+pub fn victims(cgroup: &str, since: Option<Duration>) -> Vec<Victim> {
     let first = FIRST_NAMESPACES
         .iter()
         .all(|(link, name)| std::fs::read_link(link).is_ok_and(|to| to.as_os_str() == *name));
     if !first {
         return Vec::new();
     }
-    klog::last(MAX_BYTES).map_or_else(|_| Vec::new(), |log| parse(&String::from_utf8_lossy(&log), cgroup))
+    let parsed = |log: Vec<u8>| parse(&String::from_utf8_lossy(&log), cgroup, since);
+    klog::last(MAX_BYTES).map_or_else(|_| Vec::new(), parsed)
 }
 
-pub(super) fn parse(log: &str, cgroup: &str) -> Vec<Victim> {
+pub(super) fn parse(log: &str, cgroup: &str, since: Option<Duration>) -> Vec<Victim> {
+    let is_new = |front: &str| since.is_none_or(|since| time(front).is_some_and(|at| at >= since));
     let victims = log.lines().filter_map(|line| line.split_once("oom-kill:"));
-    victims.filter_map(|(_, line)| victim(line, cgroup)).collect()
+    victims.filter(|(front, _)| is_new(front)).filter_map(|(_, line)| victim(line, cgroup)).collect()
+}
+
+/// The time of a line that begins with `<6>[   12.500000] `; `None` where the kernel writes none (printk.time).
+fn time(front: &str) -> Option<Duration> {
+    let seconds = front.split_once('[')?.1.split_once(']')?.0.trim().parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// Whether the cgroup with this path is `of` or below it.
@@ -70,14 +99,22 @@ mod tests {
 
     #[test]
     fn victims_are_those_of_the_cgroup_with_the_limit_that_was_hit() {
-        let found = parse(LOG, "/pod/web");
+        let found = parse(LOG, "/pod/web", None);
         let want = [
             Victim { pid: 22610, name: "a,b".into(), limiter: Some("/pod".into()) },
             Victim { pid: 7, name: "tail".into(), limiter: None },
         ];
         assert_eq!(found, want);
-        assert_eq!(parse(LOG, "/web"), []);
-        let below: Vec<_> = parse(LOG, "/pod").into_iter().map(|victim| victim.pid).collect();
+        let since = |seconds| parse(LOG, "/pod/web", Some(Duration::from_secs(seconds)));
+        assert_eq!(
+            (since(12).len(), since(13).len(), since(14).len()),
+            (2, 1, 0),
+            "older lines are another's"
+        );
+        let untimed = LOG.replace("[  1", "1");
+        assert_eq!(parse(&untimed, "/pod/web", Some(Duration::ZERO)), [], "whose they are cannot be told");
+        assert_eq!(parse(LOG, "/web", None), []);
+        let below: Vec<_> = parse(LOG, "/pod", None).into_iter().map(|victim| victim.pid).collect();
         assert_eq!(below, [22610, 7, 8], "all three are below the pod");
     }
 }

@@ -12,7 +12,7 @@ use super::container::Container;
 use super::error::{Result, RuntimeError};
 use super::kept::{Kept, make_dir};
 use super::record::{replace, replace_by};
-use super::status::Status;
+use super::status::{ProcessId, Status};
 use super::store::Store;
 use crate::cgroup::CgroupError;
 use crate::proof::journal;
@@ -94,6 +94,7 @@ fn place(container: &Container) -> Option<Place<'_>> {
         records: container.directory(),
         baseline: container.record().baseline,
         init_pid: container.record().init.map(|init| init.pid),
+        init_since_boot: container.record().init.and_then(ProcessId::since_boot),
     })
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -119,6 +120,12 @@ impl ProcessId {
 }
 
 impl ProcessId {
+    /// How long after boot it was started (clock boottime); `None` where that was not recorded.
+    pub fn since_boot(self) -> Option<Duration> {
+        // USER_HZ is 100 wherever Linux runs today (include/asm-generic/param.h).
+        (self.start_time > 0).then(|| Duration::from_millis(self.start_time.saturating_mul(10)))
+    }
+
     /// How it ended, as long as nobody has waited for it.
     pub fn end(self) -> Option<End> {
         let stat =
