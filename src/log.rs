@@ -196,7 +196,8 @@ impl Log {
         match (&self.file, SOCKET.load(Ordering::Relaxed)) {
             (Some(file), NOT_IN_CHILD) => drop({ file }.write_all(line.as_bytes())),
             (Some(_), socket) => send_to_parent(socket, line.as_bytes()),
-            (None, _) => to_stderr(line.as_bytes()),
+            // Nothing is left of control characters, but of what turns the order of what is read.
+            (None, _) => to_stderr(printable(&line).as_bytes()),
         }
     }
 }

@@ -21,6 +21,12 @@ pub fn printable_line(text: &str) -> Cow<'_, str> {
     written_out(text, is_command)
 }
 
+/// Adds a line: nothing in it makes another.
+pub fn put_line(text: &mut String, line: &str) {
+    text.push_str(&printable_line(line));
+    text.push('\n');
+}
+
 /// A control character, or one that sets the direction of what follows.
 fn is_command(c: char) -> bool {
     c.is_control()
@@ -50,6 +56,9 @@ mod tests {
         let hostile = "a\x1b]0;owned\x07\r\u{9b}2J\x7f\u{202e}é\tb\n";
         assert_eq!(printable(hostile), "a\\u001b]0;owned\\u0007\\u000d\\u009b2J\\u007f\\u202eé\tb\n");
         assert_eq!(printable_line("a\nb\tc"), "a\\u000ab\\u0009c");
+        let mut text = String::new();
+        put_line(&mut text, "a\n*** \x1b[2J");
+        assert_eq!(text, "a\\u000a*** \\u001b[2J\n");
         let every: String = (0..=0x10_ffff).filter_map(char::from_u32).collect();
         assert!(!printable(&every).chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
         assert!(!printable_line(&every).chars().any(char::is_control));

@@ -87,6 +87,37 @@ fn a_run_has_one_verdict_wherever_it_is_told() {
 }
 
 #[test]
+fn what_a_proof_says_is_in_lines_of_rts_own() {
+    if !needs_root() || !needs_rt() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let web = sandbox.id("web");
+    let mut bundle = sandbox.bundle();
+    bundle
+        .shell("exec sleep 100")
+        .set("/linux/resources/memory", serde_json::json!({ "limit": 48 << 20, "swap": 48 << 20 }));
+    let path = sandbox.prepare(&mut bundle, &web);
+    let config = bundle.path.join("config.json");
+    let mut json: serde_json::Value =
+        serde_json::from_slice(&fs::read(&config).expect("a config")).expect("JSON");
+    json["linux"]["cgroupsPath"] = format!("/{web}\x1b[31m").into();
+    fs::write(&config, json.to_string()).expect("a config");
+    sandbox.rt(["create", "--bundle", &path, &web]).ok();
+    sandbox.rt(["start", &web]).ok();
+    // The heading names the cgroup; a refusal the folder that is not there.
+    for args in [["sequential", "/tmp"], ["file", "/tmp/no\nenforced: as predicted\x1b[2J"]] {
+        let told =
+            sandbox.rt(["test-memory", &web, "--strategy", args[0], "--file-dir", args[1]]).run().text();
+        assert!(!told.chars().any(|c| c.is_control() && c != '\n'), "{told:?}");
+        assert!(!told.lines().any(|line| line.starts_with("enforced: as predicted")), "{told}");
+        let shown = if args[0] == "file" { "\\u000aenforced: as predicted" } else { "\\u001b[31m" };
+        assert!(told.contains(shown), "{told}");
+    }
+    sandbox.delete(&web);
+}
+
+#[test]
 fn records_of_an_rt_without_runs_are_runs_of_their_own() {
     let sandbox = Sandbox::new();
     let file = sandbox.path("older");

@@ -1,11 +1,14 @@
 //! What `state` and `list` show of a container: runc's fields, in runc's order and layout.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
 use serde::Serialize;
+
+use crate::printable::printable_line;
 
 /// One container as it is shown.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -41,13 +44,14 @@ const GAP: usize = 3;
 /// The table of `list`, titles included.
 #[must_use]
 pub fn table(states: &[ContainerState]) -> String {
-    let pids: Vec<String> = states.iter().map(|state| state.pid.to_string()).collect();
-    let cells = |(state, pid)| -> [&str; TITLES.len()] {
-        let ContainerState { id, status, bundle, created, owner, .. }: &ContainerState = state;
-        let pid: &String = pid;
+    let of_engine: Vec<_> =
+        states.iter().map(|state| (state.pid.to_string(), printable_line(&state.bundle))).collect();
+    let cells = |(state, of_engine)| -> [&str; TITLES.len()] {
+        let ContainerState { id, status, created, owner, .. }: &ContainerState = state;
+        let (pid, bundle): &(String, Cow<'_, str>) = of_engine;
         [id, pid, status, bundle, created, owner]
     };
-    let rows = || std::iter::once(TITLES).chain(states.iter().zip(&pids).map(cells));
+    let rows = || std::iter::once(TITLES).chain(states.iter().zip(&of_engine).map(cells));
     let mut widths = [LEAST_WIDTH; TITLES.len()];
     for row in rows() {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -138,6 +142,13 @@ mod tests {
         assert_eq!(lines[1].find("running"), lines[0].find("STATUS"));
         assert_eq!(lines[2].find("root"), lines[2].rfind("root"));
         assert!(lines.iter().all(|line| !line.ends_with(' ')), "{text}");
+    }
+
+    #[test]
+    fn a_bundle_makes_no_row_of_its_own() {
+        let text = table(&[ContainerState { bundle: "/a\nweb  1  running\x1b[2J".into(), ..sample("c1") }]);
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains("/a\\u000aweb  1  running\\u001b[2J"), "{text}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::cli::{EventsArgs, Global};
 use crate::exit::ExitStatus;
 use crate::poll::after;
+use crate::printable::printable;
 use crate::runtime::cgroups::{Cgroup, OomEvent, OomWatch, Stats};
 use crate::runtime::{Status, Store};
 
@@ -48,7 +49,7 @@ fn print_stats(cgroup: &Cgroup, id: &str, out: &mut impl Write) -> anyhow::Resul
 
 fn print(event: &Event<'_>, out: &mut impl Write) -> anyhow::Result<()> {
     let line = serde_json::to_string(event)? + "\n";
-    out.write_all(line.as_bytes())?;
+    out.write_all(printable(&line).as_bytes())?;
     Ok(out.flush()?)
 }
 

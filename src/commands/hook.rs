@@ -14,7 +14,7 @@ use crate::hook::listed::{self, INSIDE, Place};
 use crate::hook::{Annotations, Kind, OnInconclusive, Policy, Stage, State, deadline};
 use crate::log;
 use crate::poll::after;
-use crate::printable::printable;
+use crate::printable::put_line;
 use crate::proof::request::Trigger;
 use crate::proof::stress::{self, StressRequest};
 use crate::proof::{self, Asked, Decision, ProofError, Reason, Request, Status, Strategy, Subject, Verdict};
@@ -43,7 +43,7 @@ pub fn run(global: &Global, args: &HookArgs) -> anyhow::Result<ExitStatus> {
     });
     let exit = call.policy.exit(call.on_inconclusive, found.code);
     if found.code != ExitStatus::SUCCESS {
-        log::to_stderr(printable(&found.told(&call.subject.id, exit)).as_bytes());
+        log::to_stderr(found.told(&call.subject.id, exit).as_bytes());
     }
     Ok(exit)
 }
@@ -74,7 +74,10 @@ impl From<stress::Decision> for Found {
 impl Found {
     /// What the user of an engine reads: the last line says all of it.
     fn told(&self, id: &str, exit: ExitStatus) -> String {
-        let hint = self.hint().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+        let mut text = String::new();
+        if let Some(hint) = self.hint() {
+            put_line(&mut text, &format!("hint: {hint}"));
+        }
         let reason = self.reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
         let found = match self.code {
             ExitStatus::FAILURE => "does not hold",
@@ -82,7 +85,10 @@ impl Found {
         };
         let so = if exit == ExitStatus::SUCCESS { "recorded" } else { "it must not run" };
         let Self { verdict, sentence, .. } = self;
-        format!("{hint}the memory limit of container '{id}' {found}, {so}: {verdict}{reason}: {sentence}\n")
+        let last =
+            format!("the memory limit of container '{id}' {found}, {so}: {verdict}{reason}: {sentence}");
+        put_line(&mut text, &last);
+        text
     }
 
     /// What can be done about it; the options of `rt test-memory` are no help here.

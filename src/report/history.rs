@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::printable::printable_line;
+use crate::printable::put_line;
 use crate::proof::Record;
 use crate::proof::history::{Entry, History};
 use crate::proof::record::IN_PROGRESS;
@@ -40,8 +40,8 @@ pub fn skipped(history: &History) -> Option<String> {
 fn proof(record: &Record) -> String {
     let mut text = String::new();
     let verdict = verdict(&record.verdict, record.reason.as_deref());
-    put(&mut text, &format!("{}  {}  {}  {verdict}", record.started_at, record.id, record.strategy));
-    put(&mut text, &format!("  {}", sentence(&record.verdict, &record.sentence)));
+    put_line(&mut text, &format!("{}  {}  {}  {verdict}", record.started_at, record.id, record.strategy));
+    put_line(&mut text, &format!("  {}", sentence(&record.verdict, &record.sentence)));
     let mut parts: Vec<String> = Vec::new();
     if let Some(limit) = record.cgroup.as_ref().and_then(|cgroup| cgroup.limit_bytes) {
         parts.push(format!("limit {}", Mib(limit)));
@@ -62,27 +62,21 @@ fn proof(record: &Record) -> String {
         let _ = writeln!(text, "  {}", parts.join(", "));
     }
     if let Some(hint) = &record.hint {
-        put(&mut text, &format!("  hint: {hint}"));
+        put_line(&mut text, &format!("  hint: {hint}"));
     }
     text
-}
-
-/// Adds a line: a record may be from anywhere, and nothing in it makes another.
-fn put(text: &mut String, line: &str) {
-    text.push_str(&printable_line(line));
-    text.push('\n');
 }
 
 fn stress(record: &StressRecord) -> String {
     let verdict = verdict(&record.verdict, record.reason.as_deref());
     let mut text = String::new();
-    put(&mut text, &format!("{}  {}  stress  {verdict}", record.started_at, record.id));
-    put(&mut text, &format!("  {}", sentence(&record.verdict, &record.sentence)));
+    put_line(&mut text, &format!("{}  {}  stress  {verdict}", record.started_at, record.id));
+    put_line(&mut text, &format!("  {}", sentence(&record.verdict, &record.sentence)));
     for line in super::stress::numbers(record) {
-        put(&mut text, &format!("  {line}"));
+        put_line(&mut text, &format!("  {line}"));
     }
     if let Some(hint) = &record.hint {
-        put(&mut text, &format!("  hint: {hint}"));
+        put_line(&mut text, &format!("  hint: {hint}"));
     }
     text
 }

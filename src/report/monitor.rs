@@ -98,8 +98,8 @@ pub fn redraw(lines: &[String], before: usize, columns: usize) -> String {
 /// Why the view ended; `None` where that needs no word.
 pub fn ending(id: &str, end: End) -> Option<String> {
     match end {
-        End::Ended => Some(format!("{id} has ended\n")),
-        End::Stopped => Some(format!("{id} is stopped\n")),
+        End::Ended => Some(format!("{} has ended\n", printable_line(id))),
+        End::Stopped => Some(format!("{} is stopped\n", printable_line(id))),
         End::TimeUp | End::Interrupted => None,
     }
 }

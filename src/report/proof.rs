@@ -1,10 +1,8 @@
 //! A proof in words: what will be done, how it goes, what was found.
 
-use std::fmt::Write;
-
 use serde::Serialize;
 
-use crate::printable::printable_line;
+use crate::printable::{printable_line, put_line};
 use crate::proof::plan::Expectation;
 use crate::proof::record::CgroupRecord;
 use crate::proof::run::RunSummary;
@@ -14,9 +12,10 @@ use crate::units::Mib;
 
 /// The lines before a proof: what and where, and what should happen.
 pub fn heading(assessment: &Assessment, request: &Request) -> String {
-    let mut text = place(assessment, request);
+    let mut text = String::new();
+    put_line(&mut text, &place(assessment, request));
     if let Some(plan) = &assessment.plan {
-        let _ = writeln!(text, "{}", intention(plan, assessment.scratch.as_ref()));
+        put_line(&mut text, &intention(plan, assessment.scratch.as_ref()));
     }
     text
 }
@@ -24,7 +23,7 @@ pub fn heading(assessment: &Assessment, request: &Request) -> String {
 fn place(assessment: &Assessment, request: &Request) -> String {
     let id = &request.subject.id;
     let Some(accounting) = &assessment.facts.accounting else {
-        return format!("{id}: no memory cgroup\n");
+        return format!("{id}: no memory cgroup");
     };
     let used = Mib(accounting.counters.usage_bytes);
     let limit = match &accounting.limiter {
@@ -33,7 +32,7 @@ fn place(assessment: &Assessment, request: &Request) -> String {
         Some(limiter) => format!("limit {} set by {}", Mib(limiter.limit_bytes), limiter.cgroup.name()),
     };
     format!(
-        "{id}: {limit}, {used} in use (cgroup {} {})\n",
+        "{id}: {limit}, {used} in use (cgroup {} {})",
         accounting.location.version, accounting.location.path
     )
 }
@@ -98,18 +97,18 @@ pub fn conclusion(outcome: &Outcome) -> String {
         text += "*** THE CONTAINER WAS LOST ***\n";
     }
     let reason = decision.reason.map_or_else(String::new, |reason| format!(" ({reason})"));
-    let _ = writeln!(text, "{}{reason}: {}", decision.verdict, decision.sentence);
+    put_line(&mut text, &format!("{}{reason}: {}", decision.verdict, decision.sentence));
     if let Some(numbers) = numbers(outcome) {
-        let _ = writeln!(text, "  {numbers}");
+        put_line(&mut text, &format!("  {numbers}"));
     }
     for refusal in outcome.assessment.refusals.iter().skip(1) {
-        let _ = writeln!(text, "  also {}: {}", refusal.reason, refusal.sentence);
+        put_line(&mut text, &format!("  also {}: {}", refusal.reason, refusal.sentence));
     }
     if let Some(why) = &outcome.record.not_kept {
-        let _ = writeln!(text, "  not recorded: {why}");
+        put_line(&mut text, &format!("  not recorded: {why}"));
     }
     if let Some(hint) = &decision.hint {
-        let _ = writeln!(text, "hint: {hint}");
+        put_line(&mut text, &format!("hint: {hint}"));
     }
     text
 }
@@ -181,17 +180,17 @@ impl<'a> DryRun<'a> {
 pub fn dry_run(assessment: &Assessment, request: &Request) -> String {
     let mut text = heading(assessment, request);
     if let Some(finding) = assessment.not_applied {
-        let _ = writeln!(text, "not-enforced (limit-not-applied): {}", finding.sentence());
+        put_line(&mut text, &format!("not-enforced (limit-not-applied): {}", finding.sentence()));
     }
     for refusal in &assessment.refusals {
-        let _ = writeln!(text, "refused ({}): {}", refusal.reason, refusal.sentence);
+        put_line(&mut text, &format!("refused ({}): {}", refusal.reason, refusal.sentence));
         if let Some(hint) = &refusal.hint {
-            let _ = writeln!(text, "  hint: {hint}");
+            put_line(&mut text, &format!("  hint: {hint}"));
         }
     }
     if assessment.decision().is_none() {
         for line in disturbs(assessment) {
-            let _ = writeln!(text, "disturbs: {line}");
+            put_line(&mut text, &format!("disturbs: {line}"));
         }
         text += "nothing was done: this was a dry run\n";
     }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::cgroup::pressure::PressureScope;
+use crate::printable::put_line;
 use crate::proof::stress::{MemberSnapshot, MemberState, Snapshot, StressRecord};
 use crate::units::Mib;
 
@@ -69,18 +70,18 @@ pub fn conclusion(record: &StressRecord) -> String {
         text += "*** THE CONTAINER WAS LOST ***\n";
     }
     let reason = record.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
-    let _ = writeln!(text, "{}{reason}: {}", record.verdict, record.sentence);
+    put_line(&mut text, &format!("{}{reason}: {}", record.verdict, record.sentence));
     for line in numbers(record) {
-        let _ = writeln!(text, "  {line}");
+        put_line(&mut text, &format!("  {line}"));
     }
     for refusal in record.refusals.iter().skip(1) {
-        let _ = writeln!(text, "  also {}: {}", refusal.reason, refusal.sentence);
+        put_line(&mut text, &format!("  also {}: {}", refusal.reason, refusal.sentence));
     }
     if let Some(why) = &record.not_kept {
-        let _ = writeln!(text, "  not recorded: {why}");
+        put_line(&mut text, &format!("  not recorded: {why}"));
     }
     if let Some(hint) = &record.hint {
-        let _ = writeln!(text, "hint: {hint}");
+        put_line(&mut text, &format!("hint: {hint}"));
     }
     text
 }

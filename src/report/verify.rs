@@ -1,8 +1,7 @@
 //! The checklist in words: what was detected, a line a check, and the sum.
 
-use std::fmt::Write;
-
 use crate::cgroup::host::{HostSetup, Privilege};
+use crate::printable::put_line;
 use crate::verify::{Check, Mark, Report, Step};
 
 /// What was detected of this host.
@@ -14,13 +13,14 @@ pub fn host(setup: &HostSetup) -> String {
     };
     let mut text = format!("Host: cgroups {}, {privilege}\n", setup.layout);
     for controller in &setup.controllers {
-        let _ = match (&controller.version, &controller.mount) {
+        let line = match (&controller.version, &controller.mount) {
             (Some(version), Some(mount)) => {
                 let limiter = controller.limiter.as_deref().unwrap_or("no limit above");
-                writeln!(text, "  {:<7} {version} at {}, {limiter}", controller.name, mount.display())
+                format!("  {:<7} {version} at {}, {limiter}", controller.name, mount.display())
             }
-            _ => writeln!(text, "  {:<7} none", controller.name),
+            _ => format!("  {:<7} none", controller.name),
         };
+        put_line(&mut text, &line);
     }
     text
 }
@@ -29,11 +29,11 @@ pub fn host(setup: &HostSetup) -> String {
 pub fn check(check: &Check, before: Option<Step>) -> String {
     let mut text = String::new();
     if before != Some(check.step) {
-        let _ = writeln!(text, "{}", check.step.title());
+        put_line(&mut text, check.step.title());
     }
-    let _ = writeln!(text, "  {} {}: {}", check.mark, check.name, check.why);
+    put_line(&mut text, &format!("  {} {}: {}", check.mark, check.name, check.why));
     if let Some(hint) = &check.hint {
-        let _ = writeln!(text, "    hint: {hint}");
+        put_line(&mut text, &format!("    hint: {hint}"));
     }
     text
 }
