@@ -52,6 +52,31 @@ fn a_container_is_watched_by_name_pid_or_cgroup() {
 }
 
 #[test]
+fn what_is_read_is_the_cgroup_that_was_made_for_the_container() {
+    if lacks() {
+        return;
+    }
+    let sandbox = Sandbox::new();
+    let id = container(&sandbox, "nested");
+    let pid = i32::try_from(sandbox.pid(&id)).expect("a pid");
+    let own = rt::cgroup::locate(pid, "memory").expect("a cgroup").dir;
+    let scope = own.join("init.scope");
+    fs::create_dir(&scope).expect("a sub-cgroup");
+    fs::write(scope.join("cgroup.procs"), pid.to_string()).expect("init goes there, as systemd does");
+    for subject in [id.as_str(), "--all"] {
+        let readings = lines(&sandbox.rt(["monitor", "--format", "json", subject, "0"]).ok());
+        let reading = &readings[0];
+        assert!(reading["limiter"].is_null(), "the limit is the container's own: {reading}");
+        assert_eq!(reading["limit_bytes"], 48 * MIB, "{reading}");
+    }
+    let metrics = sandbox.rt(["monitor", "--format", "openmetrics", &id, "0"]).ok().stdout;
+    assert!(metrics.contains(&format!("rt_memory_limit_bytes{{container=\"{id}\"}}")), "{metrics}");
+    let below = &lines(&sandbox.rt(["monitor", "--format", "json", "--pid", &pid.to_string(), "0"]).ok())[0];
+    assert!(below["limiter"].is_string(), "of a process its own cgroup is shown: {below}");
+    sandbox.delete(&id);
+}
+
+#[test]
 fn a_view_ends_with_its_container_and_says_so() {
     if lacks() {
         return;
@@ -173,7 +198,7 @@ fn a_limit_above_is_named() {
     }
     fs::create_dir(&child).expect("a cgroup");
     fs::write(child.join("cgroup.procs"), pid.to_string()).expect("to move init");
-    let line = sandbox.rt(["monitor", &id, "0"]).ok().stdout;
+    let line = sandbox.rt(["monitor", "--pid", &pid.to_string(), "0"]).ok().stdout;
     fs::write(folder.join("cgroup.procs"), pid.to_string()).expect("to move init back");
     fs::remove_dir(&child).expect("to remove the cgroup");
     assert!(line.contains("of 48 MiB (limit of /") && line.contains(&id), "{line}");

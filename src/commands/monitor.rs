@@ -15,7 +15,7 @@ use super::test_memory::terminal_size;
 use crate::cli::{Global, MonitorArgs, MonitorFormat};
 use crate::exit::ExitStatus;
 use crate::log;
-use crate::monitor::{self, End, Known, MonitorError, Reading, Target};
+use crate::monitor::{self, End, Found, Known, MonitorError, Reading, Target};
 use crate::printable::{printable, printable_line};
 use crate::proof::Place;
 use crate::report::exposition::Dialect;
@@ -58,7 +58,7 @@ fn one(global: &Global, args: &MonitorArgs, time: Option<Duration>, mut view: Vi
     let (subject, _) = proof_subject::of(global, named)?;
     let target = match subject.place {
         None => None,
-        Some(Place::Process(pid)) => Some(Target::Process(pid)),
+        Some(Place::Process(init)) => Some(Target::Process { init, cgroup: subject.cgroup }),
         Some(Place::Folder(dir)) => Some(Target::Folder(dir)),
     };
     let Some(target) = target else { return view.end(&subject.id, End::Stopped) };
@@ -79,7 +79,7 @@ fn all(global: &Global, args: &MonitorArgs, time: Option<Duration>, mut view: Vi
         let found = census.look(&store, known.names()).map_err(io::Error::other)?;
         let named = |living: Living| {
             pods.borrow_mut().insert(living.id.clone(), Pod::of(&living.annotations));
-            (living.id, Pid::from_raw(living.init_pid))
+            Found { id: living.id, init: Pid::from_raw(living.init_pid), cgroup: living.cgroup }
         };
         Ok(found.into_iter().map(named).collect())
     };

@@ -12,13 +12,22 @@ use super::host::{Host, HostSource};
 use super::member::Member;
 use super::pace::{Pace, Wake};
 use super::{End, MonitorError, Reading, setup};
-use crate::cgroup::CgroupError;
 use crate::cgroup::ancestors::Ancestors;
 use crate::cgroup::locate::{CgroupMount, mounts};
+use crate::cgroup::{CgroupError, MemoryCgroup};
 use crate::sys::worker::pidfd_open;
 
-/// Says which containers live that are not known yet, with their init.
-pub type Find<'a> = dyn FnMut(&Known) -> io::Result<Vec<(String, Pid)>> + 'a;
+/// A container that lives.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub id: String,
+    pub init: Pid,
+    /// What it was given at create; `None` where that is not known.
+    pub cgroup: Option<MemoryCgroup>,
+}
+
+/// Says which containers live that are not known yet.
+pub type Find<'a> = dyn FnMut(&Known) -> io::Result<Vec<Found>> + 'a;
 
 /// Shows readings of containers by name.
 pub type See<'a> = dyn FnMut(&[(String, Reading)]) -> io::Result<()> + 'a;
@@ -53,8 +62,7 @@ impl Known {
     /// Begins to watch the container with this init; one that has gone meanwhile is left out.
     fn add(
         &mut self,
-        id: String,
-        init: Pid,
+        Found { id, init, cgroup }: Found,
         mounts: &[CgroupMount],
         host: &Host,
         pace: &Pace,
@@ -65,7 +73,9 @@ impl Known {
             opened => opened.map_err(setup("process descriptor"))?,
         };
         let number = self.next;
-        let member = match Member::of_process(init.as_raw(), mounts, &mut self.ancestors, host, number) {
+        let own = cgroup.as_ref();
+        let member = match Member::of_container(init.as_raw(), own, mounts, &mut self.ancestors, host, number)
+        {
             Err(e) if has_gone(&e) => return Ok(()),
             opened => opened?,
         };
@@ -125,8 +135,8 @@ pub fn watch_all(
         let found = find(&known).map_err(setup("list of containers"))?;
         let host = hosts.look(known.watched.len() + found.len() >= MANY)?;
         let mounts = if found.is_empty() { Vec::new() } else { mounts()? };
-        for (id, init) in found {
-            known.add(id, init, &mounts, &host, &pace)?;
+        for container in found {
+            known.add(container, &mounts, &host, &pace)?;
         }
         see(&known.read(&host)?).map_err(MonitorError::Show)?;
         // An end between two ticks is taken, and the tick is waited for.

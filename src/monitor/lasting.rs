@@ -45,7 +45,10 @@ pub(super) struct OwnPressure {
 /// OOM kills in the cgroup and below.
 #[derive(Debug, Default)]
 pub(super) struct OomKills {
+    /// Never less than before: on v1 the kills in a sub-cgroup are gone from the sum with it.
     count: u64,
+    /// The sum that was read last.
+    sum: u64,
     at: Option<Instant>,
     host: Option<Kills>,
     /// When the view began.
@@ -116,10 +119,14 @@ impl OomKills {
             None => self.at.is_none_or(|at| host.at.duration_since(at) >= SLOW_EVERY),
         };
         if due {
-            self.count = gauge.oom_kills_below()?;
+            let sum = gauge.oom_kills_below()?;
+            self.count += sum.saturating_sub(self.sum);
+            self.sum = sum;
             (self.at, self.host) = (Some(host.at), host.kills);
         } else if host.kills.is_none() {
-            self.count = self.count.max(gauge.oom_kill()?);
+            let own = gauge.oom_kill()?;
+            self.count += own.saturating_sub(self.sum);
+            self.sum = self.sum.max(own);
         }
         self.first.get_or_insert(self.count);
         Ok(self.count)
@@ -131,7 +138,7 @@ mod tests {
     use super::super::host::tests::host;
     use super::*;
     use crate::cgroup::memory::fixture;
-    use crate::cgroup::{MemoryCgroup, Version, v2};
+    use crate::cgroup::{MemoryCgroup, Version, v1, v2};
     use std::fs;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -216,6 +223,32 @@ mod tests {
         tell("9.00", 4);
         assert_eq!(read(at(17, 6)), (0.0, 3), "settled");
         assert_eq!(read(at(18, 6)), (9.0, 4), "five seconds at most");
+    }
+
+    #[test]
+    fn kills_never_become_fewer_where_a_sub_cgroup_goes() {
+        let tmp = tempfile::tempdir().unwrap();
+        let cgroup = fixture(Version::V1, tmp.path(), "c");
+        let below = cgroup.dir.join("below");
+        fs::create_dir_all(&below).unwrap();
+        for (name, text) in [(v1::USAGE, "0\n"), (v1::STAT, "total_inactive_file 1\n"), (v1::PEAK, "7\n")] {
+            fs::write(cgroup.file(name), text).unwrap();
+        }
+        let own =
+            |kills: u64| fs::write(cgroup.file(v1::OOM_CONTROL), format!("oom_kill {kills}\n")).unwrap();
+        own(1);
+        fs::write(below.join(v1::OOM_CONTROL), "oom_kill 3\n").unwrap();
+        let gauge = Gauge::open(cgroup.clone()).unwrap();
+        let (mut kills, mut change) = (OomKills::default(), 0);
+        let mut read = || {
+            change += 1;
+            kills.read(&gauge, &Host { kills: Some(Kills::Change(change)), ..host(true) }).unwrap()
+        };
+        assert_eq!(read(), 4);
+        fs::remove_dir_all(&below).unwrap();
+        assert_eq!(read(), 4, "a counter that falls is a reset to Prometheus");
+        own(2);
+        assert_eq!(read(), 5, "and the next kill is one more");
     }
 
     #[test]

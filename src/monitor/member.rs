@@ -10,7 +10,7 @@ use crate::cgroup::ancestors::{Ancestor, Ancestors};
 use crate::cgroup::gauge::Gauge;
 use crate::cgroup::locate::{CgroupMount, locate_in, membership_of};
 use crate::cgroup::pressure::{Pressure, PressureScope, PressureSource, unified_dir};
-use crate::cgroup::{CgroupError, MemoryCgroup};
+use crate::cgroup::{CgroupError, MemoryCgroup, Version};
 
 /// Limits are read again this often: `update` may change them. Those of many containers at every other tick of a second, in turns.
 const LIMIT_EVERY: Duration = Duration::from_secs(1);
@@ -41,19 +41,31 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Opens the cgroup of process `pid`, as these mounts show it. It is the `nth` that is watched.
+    /// Opens the cgroup `own` that the container with this init was given, or that of init where nobody knows another, or
+    /// init has left it. It is the `nth` that is watched.
     ///
     /// # Errors
     /// The process or its cgroup is gone, or nothing accounts its memory.
-    pub fn of_process(
-        pid: i32,
+    pub fn of_container(
+        init: i32,
+        own: Option<&MemoryCgroup>,
         mounts: &[CgroupMount],
         ancestors: &mut Ancestors,
         host: &Host,
         nth: u32,
     ) -> Result<Self, CgroupError> {
-        let membership = membership_of(pid)?;
+        let membership = membership_of(init)?;
         let location = locate_in(&membership, mounts, "memory")?;
+        // What runs in the container may have gone on into cgroups below its own, and init into one of them.
+        if let Some(own) = own.filter(|own| own.version == location.version && own.dir != location.dir)
+            && location.dir.starts_with(&own.dir)
+        {
+            match Gauge::open(own.clone()) {
+                Ok(gauge) => return Self::above_init(gauge, &membership, mounts, ancestors, host, nth),
+                Err(e) if e.is_missing() => {}
+                Err(e) => return Err(e),
+            }
+        }
         // Nearly always the folder itself is accounted: to look first would cost as much as to open a file.
         let gauge = match Gauge::open(MemoryCgroup::of(&location)) {
             Err(e) if e.is_missing() => Gauge::open(MemoryCgroup::at(&location)?)?,
@@ -61,6 +73,23 @@ impl Member {
         };
         let unified = unified_dir(&membership, mounts);
         let pressure = unified.map_or(Ok(None), |dir| PressureSource::of_folder(&dir))?;
+        Self::new(gauge, pressure, ancestors, host, nth)
+    }
+
+    /// Watches a container's own cgroup, which init is below of.
+    fn above_init(
+        gauge: Gauge,
+        membership: &str,
+        mounts: &[CgroupMount],
+        ancestors: &mut Ancestors,
+        host: &Host,
+        nth: u32,
+    ) -> Result<Self, CgroupError> {
+        let dir = match gauge.cgroup().version {
+            Version::V2 => Some(gauge.cgroup().dir.clone()),
+            Version::V1 => unified_dir(membership, mounts),
+        };
+        let pressure = dir.map_or(Ok(None), |dir| PressureSource::of_folder(&dir))?;
         Self::new(gauge, pressure, ancestors, host, nth)
     }
 
@@ -172,7 +201,7 @@ mod tests {
     use super::super::host::tests::host;
     use super::*;
     use crate::cgroup::memory::fixture;
-    use crate::cgroup::{Version, v1};
+    use crate::cgroup::v1;
     use std::fs;
 
     fn pod(tmp: &tempfile::TempDir) -> MemoryCgroup {

@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
-pub use fleet::{Known, watch_all};
+pub use fleet::{Found, Known, watch_all};
 use pace::{Pace, Wake};
 pub use reading::Reading;
 pub use source::Source;
 
-use crate::cgroup::CgroupError;
+use crate::cgroup::{CgroupError, MemoryCgroup};
 use crate::sys::worker::pidfd_open;
 
 /// Why watching failed.
@@ -49,8 +49,8 @@ pub enum End {
 /// What is watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// The cgroup of this process, until it ends.
-    Process(Pid),
+    /// The container with this init, until it ends: the cgroup that it was given, where that is known, else that of init.
+    Process { init: Pid, cgroup: Option<MemoryCgroup> },
     /// This folder of the memory controller, until it is gone.
     Folder(PathBuf),
 }
@@ -65,7 +65,7 @@ pub fn watch(
     // The descriptor first: whatever is located afterwards belongs to this process or to none.
     let init = match target {
         Target::Folder(_) => None,
-        Target::Process(pid) => match pidfd_open(*pid) {
+        Target::Process { init, .. } => match pidfd_open(*init) {
             Err(e) if e.raw_os_error() == Some(nix::libc::ESRCH) => return Ok(End::Ended),
             opened => Some(opened.map_err(setup("process descriptor"))?),
         },
@@ -75,7 +75,7 @@ pub fn watch(
         pace.end_with(init.as_fd(), 0)?;
     }
     let opened = match target {
-        Target::Process(pid) => Source::of_process(pid.as_raw()),
+        Target::Process { init, cgroup } => Source::of_container(init.as_raw(), cgroup.as_ref()),
         Target::Folder(dir) => Source::of_folder(dir),
     };
     let mut source = match opened {

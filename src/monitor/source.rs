@@ -21,9 +21,14 @@ pub struct Source {
 impl Source {
     /// Opens the cgroup of process `pid`.
     pub fn of_process(pid: i32) -> Result<Self, CgroupError> {
+        Self::of_container(pid, None)
+    }
+
+    /// Opens the cgroup that the container with this init was given, where that is known.
+    pub fn of_container(init: i32, own: Option<&MemoryCgroup>) -> Result<Self, CgroupError> {
         let mut host = HostSource::open();
         let now = host.look(false)?;
-        let member = Member::of_process(pid, &mounts()?, &mut Ancestors::default(), &now, 0)?;
+        let member = Member::of_container(init, own, &mounts()?, &mut Ancestors::default(), &now, 0)?;
         Ok(Self { host, member })
     }
 

@@ -8,10 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 
+use super::cgroups::Cgroup;
 use super::error::Result;
 use super::record::{FILE, FORMAT};
 use super::status::ProcessId;
 use super::store::Store;
+use crate::cgroup::MemoryCgroup;
 use crate::small_file;
 
 /// Times of files come from the clock's last tick, 10 ms at most: what changed just before a look may change again
@@ -25,6 +27,8 @@ pub struct Living {
     /// The host's pid of its init.
     pub init_pid: i32,
     pub annotations: BTreeMap<String, String>,
+    /// Its memory cgroup, as it was given at create.
+    pub cgroup: Option<MemoryCgroup>,
 }
 
 /// What was seen at the look before.
@@ -120,6 +124,8 @@ struct Brief {
     ready: bool,
     #[serde(default)]
     init: Option<ProcessId>,
+    #[serde(default)]
+    cgroup: Option<Cgroup>,
 }
 
 impl Brief {
@@ -138,10 +144,11 @@ fn read(path: &Path) -> (Option<Stamp>, Option<Brief>) {
 }
 
 fn living(id: &str, brief: Brief) -> Result<Option<Living>> {
-    let Brief { annotations, ready, init, .. } = brief;
+    let Brief { annotations, ready, init, cgroup, .. } = brief;
     match init.filter(|_| ready) {
         Some(init) if init.is_alive()? => {
-            Ok(Some(Living { id: id.to_owned(), init_pid: init.pid, annotations }))
+            let cgroup = cgroup.and_then(|cgroup| cgroup.memory());
+            Ok(Some(Living { id: id.to_owned(), init_pid: init.pid, annotations, cgroup }))
         }
         _ => Ok(None),
     }
