@@ -9,6 +9,7 @@ use super::budget::{self, Reservation};
 use super::error::ProofError;
 use super::evidence::{Evidence, Sample, Stop, WithinCheck};
 use super::facts::{Accounting, Facts};
+use super::harm::{self, OwnDeaths};
 use super::meters::Meters;
 use super::observe::{Observer, Watched};
 use super::plan::Plan;
@@ -17,10 +18,10 @@ use super::record::Record;
 use super::refusal::{Reason, Refusal};
 use super::request::Request;
 use super::scratch::{Scratch, Search};
-use super::strategy::Strategy;
+use super::strategy::{Strategy, fork};
 use super::verdict::{Decision, Verdict, decide};
-use super::victims;
-use super::worker::Worker;
+use super::victims::{self, Candidate};
+use super::worker::{Worker, WorkerEnd};
 use super::{hostmem, journal};
 use crate::cgroup::{MemoryCgroup, locate};
 use crate::poll::SignalGuard;
@@ -135,7 +136,8 @@ pub fn prove(request: &Request, see: &mut dyn FnMut(&Sample)) -> Result<Outcome,
         (None, Some(plan), Some(accounting)) => {
             record_error = journal::append(dirs, &record).err();
             let scratch = assessment.scratch.as_ref();
-            match execute(request, plan.clone(), accounting, scratch, &mut record, see) {
+            let others = assessment.facts.candidates.clone();
+            match execute(request, plan.clone(), (accounting, others), scratch, &mut record, see) {
                 Ok((decision, within)) => {
                     decided_within = Some(within);
                     decision
@@ -197,7 +199,7 @@ pub(super) fn reserve(
 fn execute(
     request: &Request,
     mut plan: Plan,
-    accounting: &Accounting,
+    (accounting, mut others): (&Accounting, Vec<Candidate>),
     scratch: Option<&Scratch>,
     record: &mut Record,
     see: &mut dyn FnMut(&Sample),
@@ -205,6 +207,7 @@ fn execute(
     let program = &request.worker_program;
     let mut worker = Worker::spawn(program, plan.strategy, plan.ceiling_bytes, scratch, plan.deadline)?;
     let meters = Meters::open(request, &plan, accounting, vec![worker.pid()])?;
+    let watch = harm::Watch::begin(&meters.limiter_cgroup, accounting.oom_group.is_some(), plan.limit_bytes.unwrap_or(0))?;
     // From the moment that the worker is in the container's cgroup, a signal ends the proof in order.
     let signals = SignalGuard::new().map_err(|source| ProofError::Observe { what: "signals", source })?;
     worker.enter(&accounting.location.dir)?;
@@ -213,7 +216,8 @@ fn execute(
     let above_before = meters.hits_above();
     plan.rebase(limiter_before.usage_bytes);
     let mut observer = Observer::start(signals, request.subject.init, &plan)?;
-    let (stop, within) = run_sides(&mut plan, &mut worker, &meters, &mut observer, see)?;
+    let (stop, within) = run_sides(&mut plan, &mut worker, &meters, &mut observer, &mut others, see)?;
+    let died = victims::is_doomed(worker.pid(), None);
     if matches!(stop, Stop::Deadline | Stop::Throttled) {
         worker.pull_out(&accounting.cgroup);
     }
@@ -226,6 +230,8 @@ fn execute(
     if plan.strategy == Strategy::Fork {
         await_children(&accounting.cgroup, worker.pid())?;
     }
+    let harmed = watch.harmed(&others, &mut || own_deaths(&plan, &worker, worker_end, died))?;
+    worker.dismiss_beside();
     // The counters are right as soon as the death is reported (48 of 48 runs): no sleep.
     let after = meters.own.read()?;
     let evidence = Evidence {
@@ -234,6 +240,7 @@ fn execute(
         touched_bytes: worker.touched(),
         within,
         init_alive: request.subject.init.is_none_or(is_alive),
+        harmed,
         before,
         after,
         limiter_hits: meters.limiter().read()?.limit_hits.saturating_sub(limiter_before.limit_hits),
@@ -249,12 +256,24 @@ fn execute(
     Ok((decide(&plan, &evidence), ended))
 }
 
+/// Deaths that the kernel may have counted as OOM kills: of the worker, which was dead or dying before the prover killed it, of
+/// its family, and of those beside it.
+fn own_deaths(plan: &Plan, worker: &Worker, end: WorkerEnd, died: bool) -> OwnDeaths {
+    let beside = worker.deaths_beside();
+    if !matches!(end, WorkerEnd::Signal(_)) {
+        return OwnDeaths { at_least: beside, at_most: beside };
+    }
+    let family = if plan.strategy == Strategy::Fork { fork::CHILDREN } else { 0 };
+    OwnDeaths { at_least: beside + u64::from(died), at_most: beside + 1 + family }
+}
+
 /// First below the limit, where it must fit and be accounted; then on to the target.
 fn run_sides(
     plan: &mut Plan,
     worker: &mut Worker,
     meters: &Meters,
     observer: &mut Observer,
+    others: &mut Vec<Candidate>,
     see: &mut dyn FnMut(&Sample),
 ) -> Result<(Stop, Option<WithinCheck>), ProofError> {
     let usage_before_bytes = plan.usage_before_bytes;
@@ -272,10 +291,11 @@ fn run_sides(
         return Ok((stop, within));
     }
     // The last look before the limit: from here on somebody will be killed.
-    if plan.reaches_limit()
-        && let Some(other) = meters.endangered(worker.touched())
-    {
-        return Ok((Stop::unsafe_for(&other), within));
+    if plan.reaches_limit() {
+        others.splice(..0, meters.others());
+        if let Some(other) = meters.endangered_of(others, worker.touched()) {
+            return Ok((Stop::unsafe_for(&other), within));
+        }
     }
     if plan.reaches_limit()
         && let Some(charged) = meters.charged(plan.noise_bytes)?
@@ -321,9 +341,7 @@ fn resident(pid: i32) -> u64 {
         .unwrap_or(0)
 }
 
-/// True while the process runs in a cgroup: a zombie's is read as well, so its state counts.
+/// True while the process runs in a cgroup, and nothing is on its way to end it.
 pub(super) fn is_alive(pid: Pid) -> bool {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
-    locate::membership_of(pid.as_raw()).is_ok() && !matches!(state, None | Some('Z' | 'X'))
+    locate::membership_of(pid.as_raw()).is_ok() && !victims::is_doomed(pid.as_raw(), None)
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::harm::Harmed;
 use super::victims::Candidate;
 use super::worker::{Stage, WorkerEnd};
 use crate::cgroup::Counters;
@@ -68,6 +69,8 @@ pub struct Evidence {
     /// `None` where the first side was not completed.
     pub within: Option<WithinCheck>,
     pub init_alive: bool,
+    /// A process of the container that an OOM kill took instead of the worker, or beside it.
+    pub harmed: Option<Harmed>,
     /// The cgroup the worker was in.
     pub before: Counters,
     pub after: Counters,

@@ -9,6 +9,7 @@ pub mod evidence;
 pub mod facts;
 #[cfg(test)]
 mod fuzz;
+pub mod harm;
 pub mod history;
 pub mod hostmem;
 pub mod journal;

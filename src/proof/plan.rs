@@ -173,6 +173,10 @@ impl Plan {
         let Some(limit) = self.limit_bytes else { return };
         let more = match self.strategy {
             Strategy::Fork => fork_death_point(limit, charged, touched, self.ceiling_bytes),
+            // From here on that one writes private memory.
+            strategy if strategy.is_freed_late(self.medium) => {
+                fits(Strategy::Sequential, limit.saturating_sub(charged))
+            }
             strategy => fits(strategy, limit.saturating_sub(charged)),
         };
         self.predicted_bytes = Some(touched + more);

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::{Evidence, Sample};
 use super::facts::{Accounting, Facts};
+use super::harm::Harmed;
 use super::hostmem::Host;
 use super::plan::Plan;
 use super::refusal::Refusal;
@@ -89,6 +90,9 @@ pub struct Record {
     pub counters_before: Option<Counters>,
     pub counters_after: Option<Counters>,
     pub worker: Option<WorkerRecord>,
+    /// The process of the container that an OOM kill took.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub harmed: Option<Harmed>,
     pub samples: Vec<Sample>,
     /// A verdict's name, or [`IN_PROGRESS`].
     pub verdict: String,
@@ -167,6 +171,7 @@ impl Record {
             counters_before: counters,
             counters_after: None,
             worker: None,
+            harmed: None,
             samples: Vec::new(),
             verdict: IN_PROGRESS.to_owned(),
             reason: None,
@@ -195,6 +200,7 @@ impl Record {
         self.counters_before = Some(evidence.before);
         self.counters_after = Some(evidence.after);
         self.worker = Some(WorkerRecord { pid: worker_pid, end: Some(evidence.worker_end) });
+        self.harmed.clone_from(&evidence.harmed);
         self.samples.clone_from(&evidence.samples);
     }
 

@@ -110,10 +110,13 @@ impl Scratch {
         };
         let found = match search.wanted {
             Some(path) => look(&container, path),
-            None => IN_CONTAINER
-                .iter()
-                .find_map(|path| look(&container, path.as_ref()))
-                .or_else(|| ON_HOST.iter().find_map(|path| look(Path::new("/"), path.as_ref()))),
+            None => {
+                let inside = IN_CONTAINER.map(|path| (container.as_path(), path));
+                let outside = ON_HOST.map(|path| (Path::new("/"), path));
+                on_disk_rather(
+                    inside.into_iter().chain(outside).filter_map(|(root, path)| look(root, path.as_ref())),
+                )
+            }
         };
         found.ok_or_else(|| {
             Refusal::new(
@@ -128,6 +131,18 @@ impl Scratch {
     pub(super) fn arguments(&self) -> [OsString; 3] {
         [self.root.clone().into(), self.path.clone().into(), self.medium.name().into()]
     }
+}
+
+/// The first on a disk, else the first: what is on tmpfs is freed later than its writer's death.
+fn on_disk_rather(found: impl Iterator<Item = Scratch>) -> Option<Scratch> {
+    let mut in_memory = None;
+    for scratch in found {
+        match scratch.medium {
+            Medium::Disk => return Some(scratch),
+            Medium::Tmpfs => in_memory = in_memory.or(Some(scratch)),
+        }
+    }
+    in_memory
 }
 
 #[cfg(test)]

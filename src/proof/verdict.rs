@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::{Evidence, Stop, WithinCheck};
+use super::harm::Harmed;
 use super::plan::{BROKEN_MARGIN_BYTES, Plan};
 use super::preflight::victim_hint;
 use super::refusal::Reason;
@@ -45,13 +46,15 @@ pub enum Verdict {
     Interrupted,
     /// The container was lost.
     InitDied,
+    /// A process of the container was OOM-killed instead of the worker, or beside it.
+    ContainerHarmed,
     /// The worker failed by itself.
     ProverFailed,
 }
 
 impl Verdict {
     /// All verdicts, best first within each exit code.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Enforced,
         Self::HeldByReclaim,
         Self::SpilledToSwap,
@@ -66,6 +69,7 @@ impl Verdict {
         Self::TooClose,
         Self::Interrupted,
         Self::InitDied,
+        Self::ContainerHarmed,
         Self::ProverFailed,
     ];
 
@@ -86,6 +90,7 @@ impl Verdict {
             Self::TooClose => "too-close",
             Self::Interrupted => "interrupted",
             Self::InitDied => "init-died",
+            Self::ContainerHarmed => "container-harmed",
             Self::ProverFailed => "prover-failed",
         }
     }
@@ -104,7 +109,7 @@ impl Verdict {
             | Self::TimedOut
             | Self::TooClose
             | Self::Interrupted => ExitStatus::INCONCLUSIVE,
-            Self::InitDied => ExitStatus::INIT_DIED,
+            Self::InitDied | Self::ContainerHarmed => ExitStatus::INIT_DIED,
             Self::ProverFailed => ExitStatus::PROVER_FAILURE,
         }
     }
@@ -147,7 +152,7 @@ impl Decision {
     pub fn is_of_all_strategies(&self) -> bool {
         let of_one = [Reason::MlockLimit, Reason::NoFolder].map(|reason| Some(reason.name()));
         match self.verdict {
-            Verdict::InitDied | Verdict::Interrupted => true,
+            Verdict::InitDied | Verdict::ContainerHarmed | Verdict::Interrupted => true,
             Verdict::NotEnforced => self.reason == Some("limit-not-applied"),
             Verdict::Refused => !of_one.contains(&self.reason),
             _ => false,
@@ -159,6 +164,9 @@ impl Decision {
 pub fn decide(plan: &Plan, evidence: &Evidence) -> Decision {
     if !evidence.init_alive || evidence.stop == Stop::InitEnded {
         return init_died(evidence);
+    }
+    if let Some(harmed) = &evidence.harmed {
+        return container_harmed(evidence, harmed);
     }
     if let Some(decision) = evidence.within.and_then(|check| not_accounted(plan, check)) {
         return decision;
@@ -219,6 +227,15 @@ fn init_died(evidence: &Evidence) -> Decision {
             Mib(evidence.touched_bytes)
         ),
     )
+}
+
+fn container_harmed(evidence: &Evidence, harmed: &Harmed) -> Decision {
+    Decision::new(
+        Verdict::ContainerHarmed,
+        None,
+        format!("{} during the proof; {} had been written", harmed.words(), Mib(evidence.touched_bytes)),
+    )
+    .hint("look whether the container still does its work; its processes need more room beside a proof")
 }
 
 /// Usage that did not rise by what was written, and that is even less than the worker holds: this is not the cgroup

@@ -89,7 +89,7 @@ impl Candidate {
     }
 
     /// The kernel's points, in bytes, under a limit of `total` bytes (memory and swap); `None`: never chosen.
-    fn points(&self, total: u64) -> Option<i128> {
+    pub(super) fn points(&self, total: u64) -> Option<i128> {
         points(self.bytes, self.oom_score_adj, total)
     }
 }

@@ -93,8 +93,10 @@ fn seconds(us: u64) -> f64 {
 pub fn conclusion(outcome: &Outcome) -> String {
     let decision = &outcome.decision;
     let mut text = String::new();
-    if decision.verdict == Verdict::InitDied {
-        text += "*** THE CONTAINER WAS LOST ***\n";
+    match decision.verdict {
+        Verdict::InitDied => text += "*** THE CONTAINER WAS LOST ***\n",
+        Verdict::ContainerHarmed => text += "*** A PROCESS OF THE CONTAINER WAS KILLED ***\n",
+        _ => {}
     }
     let reason = decision.reason.map_or_else(String::new, |reason| format!(" ({reason})"));
     put_line(&mut text, &format!("{}{reason}: {}", decision.verdict, decision.sentence));

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::cgroup::pressure::PressureScope;
 use crate::printable::put_line;
-use crate::proof::stress::{MemberSnapshot, MemberState, Snapshot, StressRecord};
+use crate::proof::stress::{MemberSnapshot, MemberState, Snapshot, StressRecord, StressVerdict};
 use crate::units::Mib;
 
 /// Lines of a terminal that a live view takes beside one a worker.
@@ -66,8 +66,10 @@ fn member(member: &MemberSnapshot) -> String {
 #[must_use]
 pub fn conclusion(record: &StressRecord) -> String {
     let mut text = String::new();
-    if record.verdict == crate::proof::stress::StressVerdict::InitDied.name() {
+    if record.verdict == StressVerdict::InitDied.name() {
         text += "*** THE CONTAINER WAS LOST ***\n";
+    } else if record.verdict == StressVerdict::ContainerHarmed.name() {
+        text += "*** A PROCESS OF THE CONTAINER WAS KILLED ***\n";
     }
     let reason = record.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
     put_line(&mut text, &format!("{}{reason}: {}", record.verdict, record.sentence));

@@ -35,6 +35,8 @@ impl Region {
         // SAFETY: the advice covers exactly the mapping made above; it changes no contents. A kernel without
         // huge pages answers EINVAL, and then there is nothing to switch off.
         let _ = unsafe { madvise(start, length.get(), MmapAdvise::MADV_NOHUGEPAGE) };
+        // SAFETY: as above. A child of this process would keep shared memory from being freed.
+        unsafe { madvise(start, length.get(), MmapAdvise::MADV_DONTFORK)? };
         Ok(Self { start: start.cast(), length })
     }
 

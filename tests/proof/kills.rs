@@ -74,6 +74,38 @@ fn a_victim_that_grows_during_the_proof_stops_it() {
     assert!(cgroup.processes().contains(&holder) && alive(init));
 }
 
+/// The kernel takes the holder, and only then the worker.
+#[test]
+fn a_process_that_is_killed_beside_the_worker_is_said_first() {
+    let Some(mut cgroup) = TestCgroup::limited(64) else { return };
+    let init = cgroup.sleeper();
+    let holder = cgroup.holder(45);
+    std::fs::write(format!("/proc/{holder}/oom_score_adj"), "990").unwrap();
+    let mut request = cgroup.request(init);
+    request.allow_kill_container = true;
+    let outcome = proved(&request);
+    assert_eq!(outcome.decision.verdict, Verdict::ContainerHarmed, "{:?}", outcome.decision);
+    assert!(outcome.decision.is_of_all_strategies());
+    assert_eq!(outcome.record.exit_code, Some(5));
+    let harmed = outcome.record.harmed.clone().unwrap();
+    assert_eq!((harmed.pid, harmed.name.as_deref()), (Some(holder), Some("tail")));
+    let told = rt::report::proof::conclusion(&outcome);
+    assert!(told.starts_with("*** A PROCESS OF THE CONTAINER WAS KILLED ***"), "{told}");
+    assert!(told.contains(&format!("process {holder} (tail)")), "{told}");
+    assert!(alive(init));
+}
+
+#[test]
+fn an_init_that_the_kernel_takes_is_the_container() {
+    let Some(mut cgroup) = TestCgroup::limited(64) else { return };
+    let init = Pid::from_raw(cgroup.holder(45));
+    std::fs::write(format!("/proc/{init}/oom_score_adj"), "990").unwrap();
+    let mut request = cgroup.request(init);
+    request.allow_kill_container = true;
+    let outcome = proved(&request);
+    assert_eq!(outcome.decision.verdict, Verdict::InitDied, "{:?}", outcome.decision);
+}
+
 /// Changes the limit of `changed` at the first sample of a proof of `cgroup`, and says what was found.
 fn proved_while_limit_becomes(cgroup: &TestCgroup, changed: &TestCgroup, init: Pid, limit: &str) -> Verdict {
     let mut done = false;

@@ -123,7 +123,7 @@ fn victim_unsafe() {
 fn victim_unsafe_of_a_process_that_holds_nearly_all() {
     let Some(mut cgroup) = TestCgroup::limited(121) else { return };
     let init = cgroup.sleeper();
-    let holder = cgroup.holder(119);
+    let holder = cgroup.holder(117);
     for strategy in [Strategy::Sequential, Strategy::Shm, Strategy::Fork] {
         let request = rt::proof::Request { strategy, ..cgroup.request(init) };
         let outcome = proved(&request);

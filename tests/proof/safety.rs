@@ -1,13 +1,35 @@
 //! What a proof must not do to others: a container that is busy while it is proved.
 
+use nix::unistd::Pid;
 use rt::cgroup::Meter;
-use rt::proof::Verdict;
+use rt::proof::{Strategy, Verdict};
 
 use crate::cgroup::{MIB, TestCgroup, alive, proved, read, wait_until};
 
 /// Holds up to so many MiB, lets go of them, and begins again; tail keeps what has no newline until its input ends.
 fn busy(mib: u64) -> String {
     format!("while :; do head -c {mib}M /dev/zero | tail >/dev/null; done")
+}
+
+/// Shared memory and files on tmpfs are freed later than their writer dies: in that moment nobody else may be killed.
+#[test]
+fn memory_that_is_freed_late_has_nobody_killed() {
+    for strategy in [Strategy::Shm, Strategy::File, Strategy::Fork] {
+        let Some(mut cgroup) = TestCgroup::limited(64) else { return };
+        let init = Pid::from_raw(cgroup.holder(38));
+        let worker = cgroup.start(&busy(8));
+        let meter = Meter::open(&cgroup.cgroup()).unwrap();
+        let file_dir = (strategy == Strategy::File).then(|| "/dev/shm".into());
+        for round in 0..20 {
+            let before = meter.oom_kill().unwrap();
+            let outcome =
+                proved(&rt::proof::Request { strategy, file_dir: file_dir.clone(), ..cgroup.request(init) });
+            let told = format!("{strategy}, round {round}: {:?}", outcome.decision);
+            assert_eq!(outcome.record.harmed, None, "{told}");
+            assert!(alive(init) && alive(worker), "{told}");
+            assert!(meter.oom_kill().unwrap() > before, "{told}");
+        }
+    }
 }
 
 fn oom_score_adjs(processes: &[nix::unistd::Pid]) -> Vec<String> {

@@ -121,6 +121,24 @@ fn workers_that_somebody_kills_are_told_from_those_of_the_limit() {
 }
 
 #[test]
+fn a_process_of_the_container_that_is_killed_is_said_first() {
+    let Some(mut cgroup) = TestCgroup::limited(64) else { return };
+    let init = cgroup.sleeper();
+    let holder = cgroup.holder(45);
+    std::fs::write(format!("/proc/{holder}/oom_score_adj"), "990").unwrap();
+    let mut request = request(&cgroup, init, 80, Duration::from_secs(4));
+    request.base.allow_kill_container = true;
+    let outcome = stressed(&request, &mut |_| {});
+    assert_eq!(outcome.decision.verdict, StressVerdict::ContainerHarmed, "{:?}", outcome.decision);
+    assert_eq!(outcome.record.exit_code, Some(5));
+    assert_eq!(outcome.record.harmed.as_ref().unwrap().pid, Some(holder));
+    assert!(summary(&outcome).others_killed >= 1);
+    let told = rt::report::stress::conclusion(&outcome.record);
+    assert!(told.starts_with("*** A PROCESS OF THE CONTAINER WAS KILLED ***"), "{told}");
+    assert!(alive(init));
+}
+
+#[test]
 fn a_limit_above_that_kills_is_named() {
     let Some(pod) = TestCgroup::limited(500) else { return };
     let mut container = pod.child("container");

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
+use super::scratch::Medium;
 use crate::sys::memory::Region;
 
 mod file;
@@ -15,9 +16,11 @@ pub mod fork;
 mod mapped;
 mod pattern;
 mod random;
+mod turned;
 
 pub use mapped::PAGE;
 use mapped::{Constant, Mapped};
+use turned::Turned;
 
 /// The strategies by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -65,9 +68,28 @@ impl Strategy {
         !matches!(self, Self::File | Self::Fork)
     }
 
+    /// True where what is written is given back only after the death of who wrote it: the last of it is then private memory.
+    pub fn is_freed_late(self, medium: Option<Medium>) -> bool {
+        self == Self::Shm || (self == Self::File && medium == Some(Medium::Tmpfs))
+    }
+
     /// Makes ready to use up to `bytes`, charging none of them yet. Runs in the worker before it joins, with the
-    /// prover's capabilities still. `file` is what [`Strategy::File`] writes to.
-    pub fn prepare(self, bytes: usize, file: Option<File>) -> io::Result<Box<dyn Fill>> {
+    /// prover's capabilities still. `file` is what [`Strategy::File`] writes to, on that medium.
+    pub fn prepare(
+        self,
+        bytes: usize,
+        file: Option<File>,
+        medium: Option<Medium>,
+    ) -> io::Result<Box<dyn Fill>> {
+        let fill = self.first(bytes, file)?;
+        if !self.is_freed_late(medium) {
+            return Ok(fill);
+        }
+        Ok(Box::new(Turned::new(fill, Mapped::new(Region::new(bytes)?, Constant))))
+    }
+
+    /// What is filled first.
+    fn first(self, bytes: usize, file: Option<File>) -> io::Result<Box<dyn Fill>> {
         Ok(match self {
             Self::Sequential => Box::new(Mapped::new(Region::new(bytes)?, Constant)),
             Self::Pattern => Box::new(Mapped::new(Region::new(bytes)?, pattern::Words)),
@@ -119,6 +141,9 @@ pub trait Fill {
     /// Writes the bytes `0..to`, which are used, again; `written` is told how many after each piece.
     fn rewrite(&mut self, to: usize, written: &dyn Fn(usize)) -> io::Result<()>;
 
+    /// What comes after `done` bytes is to be freed together with the process.
+    fn turn(&mut self, _done: usize) {}
+
     /// Checks that the bytes `0..to` still hold what was written; strategies that cannot tell agree.
     fn verify(&mut self, _to: usize) -> io::Result<()> {
         Ok(())
@@ -131,7 +156,7 @@ mod tests {
     use std::cell::Cell;
 
     fn prepared(strategy: Strategy, bytes: usize) -> Box<dyn Fill> {
-        strategy.prepare(bytes, tempfile::tempfile().ok()).unwrap()
+        strategy.prepare(bytes, tempfile::tempfile().ok(), Some(Medium::Disk)).unwrap()
     }
 
     #[test]
@@ -166,6 +191,6 @@ mod tests {
 
     #[test]
     fn a_file_strategy_needs_its_file() {
-        assert!(Strategy::File.prepare(4096, None).is_err());
+        assert!(Strategy::File.prepare(4096, None, None).is_err());
     }
 }

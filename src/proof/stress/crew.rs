@@ -35,6 +35,8 @@ pub struct Member {
     /// Workers that were started, and deaths by SIGKILL.
     pub starts: u64,
     pub kills: u64,
+    /// OOM kills of processes beside the workers.
+    pub deaths_beside: u64,
     worker: Option<Worker>,
     /// Written by the workers before.
     written_before: u64,
@@ -75,6 +77,7 @@ impl Member {
             state: MemberState::Dead,
             starts: 0,
             kills: 0,
+            deaths_beside: 0,
             worker: None,
             written_before: 0,
             restart_at: Instant::now(),
@@ -171,8 +174,9 @@ impl Member {
         self.written_before = self.written_bytes();
         self.state = MemberState::Dead;
         let Some(mut worker) = self.worker.take() else { return Ok(None) };
-        let end =
-            worker.reap().map_err(|source| ProofError::Observe { what: "wait for a worker", source })?;
-        Ok(Some(end))
+        let end = worker.reap();
+        self.deaths_beside += worker.deaths_beside();
+        worker.dismiss_beside();
+        end.map(Some).map_err(|source| ProofError::Observe { what: "wait for a worker", source })
     }
 }

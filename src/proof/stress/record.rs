@@ -11,6 +11,7 @@ use crate::cgroup::Counters;
 use crate::cgroup::pressure::PressureScope;
 use crate::proof::evidence::Sample;
 use crate::proof::facts::Facts;
+use crate::proof::harm::Harmed;
 use crate::proof::hostmem::Host;
 use crate::proof::record::{CgroupRecord, IN_PROGRESS, SCHEMA, name_and_time};
 use crate::proof::refusal::Refusal;
@@ -80,6 +81,9 @@ pub struct StressRecord {
     pub members: Vec<MemberRecord>,
     pub counters_before: Option<Counters>,
     pub counters_after: Option<Counters>,
+    /// The process of the container that an OOM kill took.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub harmed: Option<Harmed>,
     pub summary: Option<Summary>,
     pub samples: Vec<Sample>,
     /// A verdict's name, or `in-progress`.
@@ -122,6 +126,7 @@ impl StressRecord {
             members: Vec::new(),
             counters_before: facts.accounting.as_ref().map(|a| a.counters),
             counters_after: None,
+            harmed: None,
             summary: None,
             samples: Vec::new(),
             verdict: IN_PROGRESS.to_owned(),

@@ -21,6 +21,7 @@ use crate::proof::engine::{self, Assessment, assess, is_alive, reserve};
 use crate::proof::error::ProofError;
 use crate::proof::evidence::Sample;
 use crate::proof::facts::Accounting;
+use crate::proof::harm::{OwnDeaths, Watch};
 use crate::proof::journal;
 use crate::proof::meters::Meters;
 use crate::proof::observe::{SAMPLE_EVERY, VICTIMS_EVERY, Watched};
@@ -28,7 +29,8 @@ use crate::proof::plan::Plan;
 use crate::proof::refusal::{Reason, Refusal};
 use crate::proof::request::Request;
 use crate::proof::scratch::Scratch;
-use crate::proof::strategy::Strategy;
+use crate::proof::strategy::{Strategy, fork};
+use crate::proof::victims::Candidate;
 use crate::proof::worker::WorkerEnd;
 use crate::sys::worker::pidfd_open;
 
@@ -138,6 +140,9 @@ struct Run<'a> {
     quarters: Quarters<'a>,
     members: Vec<Member>,
     meters: Meters,
+    watch: Watch,
+    /// The container's processes when it began.
+    others: Vec<Candidate>,
     pressure: Option<PressureSource>,
     before: Before,
     tally: Tally,
@@ -197,6 +202,12 @@ impl<'a> Run<'a> {
             started: Instant::now(),
             tally: Tally::default(),
             kills_at_ticks: [before.own.oom_kill; 2],
+            watch: Watch::begin(
+                &meters.limiter_cgroup,
+                accounting.oom_group.is_some(),
+                plan.limit_bytes.unwrap_or(0),
+            )?,
+            others: meters.others(),
             request,
             plan,
             meters,
@@ -220,12 +231,13 @@ impl<'a> Run<'a> {
         let took = self.started.elapsed();
         let after = self.meters.own.read()?;
         // One that the limit killed just before looks like those that are ended here.
-        let late = after.oom_kill.saturating_sub(self.kills_at_ticks[0]);
+        let late = after.oom_kill.saturating_sub(self.kills_at_ticks[0]).saturating_sub(self.deaths_beside());
         for _ in 0..late.min(living as u64) {
-            if self.tally.others_killed(self.before.own, after) > 0 {
+            if self.tally.others_killed(self.before.own, after) > self.deaths_beside() {
                 self.killed()?;
             }
         }
+        let harmed = self.watch.harmed(&self.others, &mut || self.own_deaths())?;
         let evidence = Evidence {
             stop,
             init_alive: self.request.base.subject.init.is_none_or(is_alive),
@@ -236,14 +248,33 @@ impl<'a> Run<'a> {
             limit_hits: self.hits()?[0],
             high_hits: self.meters.high_hits(),
             kills: self.tally.kills,
-            others_killed: self.tally.others_killed(self.before.own, after),
+            others_killed: harmed.as_ref().map_or(0, |_| self.others_killed(after)),
+            harmed,
         };
+        record.harmed.clone_from(&evidence.harmed);
         record.counters_before = Some(self.before.own);
         record.counters_after = Some(after);
         record.members = self.members.iter().map(member_record).collect();
         record.summary = Some(self.summary(&evidence, took));
         record.samples = self.tally.samples.take();
         Ok(decide(&evidence))
+    }
+
+    /// OOM kills that are none of the prover's own, where a process of the container was killed.
+    fn others_killed(&self, after: Counters) -> u64 {
+        self.tally.others_killed(self.before.own, after).saturating_sub(self.deaths_beside()).max(1)
+    }
+
+    fn deaths_beside(&self) -> u64 {
+        self.members.iter().map(|member| member.deaths_beside).sum()
+    }
+
+    /// OOM kills that are of the prover's own processes; of a family each child may be one.
+    fn own_deaths(&self) -> OwnDeaths {
+        let families = self.members.iter().filter(|member| member.strategy == Strategy::Fork);
+        let children: u64 = families.map(|member| member.starts * fork::CHILDREN).sum();
+        let at_least = self.tally.attributed + self.deaths_beside();
+        OwnDeaths { at_least, at_most: at_least + children }
     }
 
     /// Runs the crew until something ends it.

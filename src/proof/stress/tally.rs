@@ -34,7 +34,7 @@ pub struct Tally {
     pub max_bytes: u64,
     pub kills: Kills,
     /// OOM kills of the cgroup that were put down to somebody.
-    attributed: u64,
+    pub attributed: u64,
     /// Hits of the limits when the last death was put down, and to whom.
     hits: [u64; 2],
     last_by_ancestor: bool,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tally::Kills;
 use crate::exit::ExitStatus;
+use crate::proof::harm::Harmed;
 use crate::proof::preflight::victim_hint;
 use crate::proof::worker::Stage;
 use crate::units::Mib;
@@ -30,12 +31,14 @@ pub enum StressVerdict {
     TimedOut,
     Interrupted,
     InitDied,
+    /// A process of the container was OOM-killed.
+    ContainerHarmed,
     ProverFailed,
 }
 
 impl StressVerdict {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Held,
         Self::LimitBroken,
         Self::Refused,
@@ -45,6 +48,7 @@ impl StressVerdict {
         Self::TimedOut,
         Self::Interrupted,
         Self::InitDied,
+        Self::ContainerHarmed,
         Self::ProverFailed,
     ];
 
@@ -60,6 +64,7 @@ impl StressVerdict {
             Self::TimedOut => "timed-out",
             Self::Interrupted => "interrupted",
             Self::InitDied => "init-died",
+            Self::ContainerHarmed => "container-harmed",
             Self::ProverFailed => "prover-failed",
         }
     }
@@ -70,7 +75,7 @@ impl StressVerdict {
             Self::Held => ExitStatus::SUCCESS,
             Self::LimitBroken => ExitStatus::FAILURE,
             Self::Refused => ExitStatus::REFUSED,
-            Self::InitDied => ExitStatus::INIT_DIED,
+            Self::InitDied | Self::ContainerHarmed => ExitStatus::INIT_DIED,
             Self::ProverFailed => ExitStatus::PROVER_FAILURE,
             _ => ExitStatus::INCONCLUSIVE,
         }
@@ -107,9 +112,11 @@ pub enum Stop {
 }
 
 /// Everything the verdict is made from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
     pub stop: Stop,
+    /// A process of the container that an OOM kill took.
+    pub harmed: Option<Harmed>,
     pub init_alive: bool,
     pub limit_bytes: Option<u64>,
     /// How far usage may be above the limit by batched charges.
@@ -154,6 +161,9 @@ pub fn decide(evidence: &Evidence) -> Decision {
     let plain = |verdict, sentence: String| Decision::new(verdict, None, sentence);
     if !evidence.init_alive || evidence.stop == Stop::InitEnded {
         return plain(V::InitDied, "the container's init ended during the stress".to_owned());
+    }
+    if let Some(harmed) = &evidence.harmed {
+        return plain(V::ContainerHarmed, format!("{} during the stress", harmed.words()));
     }
     if let Some(limit) =
         evidence.limit_bytes.filter(|limit| evidence.max_bytes > limit + evidence.noise_bytes)
@@ -215,12 +225,7 @@ fn held(evidence: &Evidence) -> Decision {
     if evidence.stop == Stop::Interrupted {
         sentence += "; interrupted before its time";
     }
-    let mut decision = Decision::new(StressVerdict::Held, None, sentence);
-    if evidence.others_killed > 0 {
-        decision.sentence +=
-            &format!("; {} processes of the container were OOM-killed", evidence.others_killed);
-    }
-    decision
+    Decision::new(StressVerdict::Held, None, sentence)
 }
 
 #[cfg(test)]
@@ -232,6 +237,7 @@ mod tests {
     fn evidence() -> Evidence {
         Evidence {
             stop: Stop::TimeUp,
+            harmed: None,
             init_alive: true,
             limit_bytes: Some(64 * MIB),
             noise_bytes: MIB / 2,
@@ -264,6 +270,7 @@ mod tests {
             (V::LimitBroken, Evidence { max_bytes: 65 * MIB, stop: Stop::Broken, ..early() }),
             (V::InitDied, Evidence { init_alive: false, ..evidence() }),
             (V::InitDied, Evidence { stop: Stop::InitEnded, max_bytes: 70 * MIB, ..evidence() }),
+            (V::ContainerHarmed, Evidence { harmed: Some(Harmed::default()), ..evidence() }),
             (V::Refused, Evidence { stop: Stop::VictimUnsafe { pid: 7, oom_score_adj: 0 }, ..evidence() }),
             (V::ProverFailed, Evidence { stop: failed, ..evidence() }),
             (V::ProverFailed, Evidence { stop: Stop::WorkerEnded { code: 125 }, ..evidence() }),
@@ -287,6 +294,6 @@ mod tests {
     #[test]
     fn exit_codes_are_those_of_proofs() {
         let codes = V::ALL.map(|verdict| verdict.exit().0);
-        assert_eq!(codes, [0, 1, 3, 4, 4, 4, 4, 4, 5, 125]);
+        assert_eq!(codes, [0, 1, 3, 4, 4, 4, 4, 4, 5, 5, 125]);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::cgroup::Counters;
 use crate::proof::Sample;
+use crate::proof::harm::Harmed;
 use crate::proof::scratch::Medium;
 use crate::proof::strategy::Strategy;
 use crate::proof::worker::Stage;
@@ -43,6 +44,7 @@ fn killed(touched: u64) -> Evidence {
         touched_bytes: touched,
         within: None,
         init_alive: true,
+        harmed: None,
         before: Counters::default(),
         after: Counters { oom_kill: 1, limit_hits: 36, ..Counters::default() },
         limiter_hits: 36,
@@ -110,6 +112,21 @@ fn measured_deaths_are_enforced() {
     for touched in [66_973_696, 66_961_408, 66_797_568, LIMIT - MIB] {
         assert_eq!(verdict(&plan(80 * MIB), &killed(touched)), (Verdict::Enforced, None), "{touched}");
     }
+}
+
+#[test]
+fn a_process_of_the_container_that_was_killed_comes_before_all_but_init() {
+    let harmed = Harmed { pid: Some(7), name: Some("tail".into()) };
+    for evidence in [killed(66_973_696), lived(80 * MIB), stopped(Stop::Deadline)] {
+        let harmed = Evidence { harmed: Some(harmed.clone()), ..evidence };
+        let decision = decide(&plan(80 * MIB), &harmed);
+        assert_eq!((decision.verdict, decision.verdict.exit().0), (Verdict::ContainerHarmed, 5));
+        assert!(decision.sentence.contains("process 7 (tail)"), "{}", decision.sentence);
+        let lost = Evidence { init_alive: false, ..harmed };
+        assert_eq!(verdict(&plan(80 * MIB), &lost).0, Verdict::InitDied);
+    }
+    let unknown = Evidence { harmed: Some(Harmed::default()), ..killed(66_973_696) };
+    assert!(decide(&plan(80 * MIB), &unknown).sentence.starts_with("a process of the container"));
 }
 
 #[test]

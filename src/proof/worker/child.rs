@@ -15,8 +15,9 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 
+use super::door::Door;
 use super::wire::{Order, Reply, Stage};
-use super::{door, seclude};
+use super::{beside, seclude};
 use crate::exit::ExitStatus;
 use crate::log;
 use crate::proof::oom_score::OomScore;
@@ -82,7 +83,7 @@ pub fn run(args: &[OsString]) -> ExitStatus {
     let Ok(mut socket) = io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from) else {
         return ExitStatus::PROVER_FAILURE;
     };
-    let result = ready.and_then(|(mut fill, page)| serve(&mut socket, fill.as_mut(), &page));
+    let result = ready.and_then(|(mut fill, page)| serve(&arguments, &mut socket, fill.as_mut(), &page));
     match result {
         Ok(()) => ExitStatus::SUCCESS,
         Err((stage, error)) => {
@@ -116,7 +117,8 @@ fn set_up(arguments: &Arguments) -> Staged<(Box<dyn Fill>, SharedPage)> {
     let page = SharedPage::map(io::stdout()).map_err(at(Stage::Progress))?;
     // Touched here, so that this process's page tables for it are charged before it joins.
     page.cells()[TOUCHED_CELL].store(0, Ordering::Release);
-    let fill = strategy.prepare(arguments.bytes, file).map_err(at(Stage::Prepare))?;
+    let medium = arguments.file.as_ref().map(|file| file.medium);
+    let fill = strategy.prepare(arguments.bytes, file, medium).map_err(at(Stage::Prepare))?;
     keep_capabilities(None).map_err(at(Stage::Capabilities))?;
     Ok((fill, page))
 }
@@ -160,14 +162,22 @@ fn pin() -> io::Result<()> {
 }
 
 /// Obeys orders until the parent closes the socket.
-fn serve(socket: &mut UnixStream, fill: &mut dyn Fill, page: &SharedPage) -> Staged<()> {
+fn serve(
+    arguments: &Arguments,
+    socket: &mut UnixStream,
+    fill: &mut dyn Fill,
+    page: &SharedPage,
+) -> Staged<()> {
     let (touched, rewritten) = (&page.cells()[TOUCHED_CELL], &page.cells()[REWRITTEN_CELL]);
     let told = |result: io::Result<()>| result.map_err(|e| (Stage::Fill, e));
     told(Reply::Ready.send(socket))?;
-    if door::enter(&*socket).is_err() {
+    let Ok(mut door) = Door::shown(&*socket) else {
         // The parent has gone.
         return Ok(());
-    }
+    };
+    beside::start(arguments.strategy, arguments.parent, &mut door, page).map_err(|e| (Stage::Isolate, e))?;
+    door.enter();
+    drop(door);
     let mut done = 0;
     let mut pinned = false;
     while let Ok(order) = Order::receive(socket) {
@@ -181,6 +191,7 @@ fn serve(socket: &mut UnixStream, fill: &mut dyn Fill, page: &SharedPage) -> Sta
         };
         fill_up([to, step, fine_from], &mut done, fill, touched).map_err(|e| (Stage::Fill, e))?;
         fill.verify(done).map_err(|e| (Stage::Verify, e))?;
+        fill.turn(done);
         told(Reply::Done(done as u64).send(socket))?;
     }
     Ok(())

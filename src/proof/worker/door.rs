@@ -32,17 +32,31 @@ pub(super) fn send_in(socket: &UnixStream, dir: &Path) -> io::Result<bool> {
     Ok(told > 0 && word.read(&mut [0])? == 0)
 }
 
-/// Worker: takes the way that the parent shows. Whatever this allocates is done before. An error where the parent has gone.
-pub(super) fn enter(socket: impl AsFd) -> io::Result<()> {
-    let (_, descriptors) = receive(socket, &mut [0])?;
-    let mut descriptors = descriptors.into_iter();
-    let mut word = PipeWriter::from(descriptors.next().ok_or(io::ErrorKind::UnexpectedEof)?);
-    let entered = descriptors.next().is_some_and(|tasks| File::from(tasks).write_all(b"0").is_ok());
-    if !entered {
-        // A parent that did not wait for it moves this process all the same.
-        let _ = word.write_all(&[0]);
+/// Worker: the way that the parent shows.
+pub(super) struct Door {
+    /// Closed by whoever has tried.
+    word: PipeWriter,
+    /// v1: where a process moves itself.
+    tasks: Option<File>,
+}
+
+impl Door {
+    /// Waits until it is shown. Whatever this allocates is done before. An error where the parent has gone.
+    pub fn shown(socket: impl AsFd) -> io::Result<Self> {
+        let (_, descriptors) = receive(socket, &mut [0])?;
+        let mut descriptors = descriptors.into_iter();
+        let word = PipeWriter::from(descriptors.next().ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(Self { word, tasks: descriptors.next().map(File::from) })
     }
-    Ok(())
+
+    /// Takes it; the word stays open.
+    pub fn enter(&mut self) {
+        let entered = self.tasks.as_mut().is_some_and(|tasks| tasks.write_all(b"0").is_ok());
+        if !entered {
+            // A parent that did not wait for it moves this process all the same.
+            let _ = self.word.write_all(&[0]);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -52,7 +66,7 @@ mod tests {
     /// Tried on a folder that takes any word.
     fn entered(dir: &Path) -> bool {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let worker = std::thread::spawn(move || enter(theirs));
+        let worker = std::thread::spawn(move || Door::shown(theirs).map(|mut door| door.enter()));
         let entered = send_in(&ours, dir).unwrap();
         worker.join().unwrap().unwrap();
         entered
@@ -78,6 +92,6 @@ mod tests {
     fn a_parent_that_has_gone_is_an_error() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(ours);
-        assert!(enter(theirs).is_err());
+        assert!(Door::shown(theirs).is_err());
     }
 }

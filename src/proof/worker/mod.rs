@@ -2,6 +2,7 @@
 //! nothing of the prover's own memory is charged to the container. Its stdin is the command socket, its stdout
 //! the shared progress page; everything else is closed.
 
+mod beside;
 mod child;
 mod door;
 mod parent;

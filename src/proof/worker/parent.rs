@@ -17,8 +17,8 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::child::{REWRITTEN_CELL, SUBCOMMAND, TOUCHED_CELL};
-use super::door;
 use super::wire::{Order, Reply};
+use super::{beside, door};
 use crate::cgroup::{CgroupError, MemoryCgroup, join, locate};
 use crate::poll::readable_within;
 use crate::proof::error::ProofError;
@@ -160,8 +160,22 @@ impl Worker {
     pub fn enter(&self, dir: &Path) -> Result<(), CgroupError> {
         match door::send_in(&self.socket, dir) {
             Ok(true) => Ok(()),
-            _ => self.join(dir),
+            _ => {
+                self.join(dir)?;
+                // Of moves in a row, only the first one waits.
+                beside::pids(&self.page).try_for_each(|pid| join::join(dir, pid.as_raw()))
+            }
         }
+    }
+
+    /// How many of the processes beside the worker were killed, before [`Self::dismiss_beside`].
+    pub fn deaths_beside(&self) -> u64 {
+        beside::deaths(&self.page)
+    }
+
+    /// Ends the processes beside the worker.
+    pub fn dismiss_beside(&self) {
+        beside::dismiss(&self.page);
     }
 
     /// Moves the worker into the cgroup folder `dir`.
@@ -243,6 +257,7 @@ impl Drop for Worker {
         if !self.reaped {
             let _ = self.kill().and_then(|()| self.reap());
         }
+        self.dismiss_beside();
     }
 }
 
