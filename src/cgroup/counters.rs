@@ -35,6 +35,8 @@ pub struct Meter {
     oom: Option<Kept>,
     /// v1 failcnt, v2 memory.events.local (memory.events before Linux 5.2).
     hits: Option<Kept>,
+    /// Whether [`Self::hits`] are of this very cgroup.
+    local: bool,
     /// v1 memsw.failcnt: an attempt is refused by one of the two limits.
     memsw_hits: Option<Kept>,
 }
@@ -51,6 +53,7 @@ impl Meter {
                 swap: Kept::open_if_there(file(v1::MEMSW_USAGE))?,
                 oom: Kept::open_if_there(file(v1::OOM_CONTROL))?,
                 hits: Kept::open_if_there(file(v1::FAILCNT))?,
+                local: true,
                 memsw_hits: Kept::open_if_there(file(v1::MEMSW_FAILCNT))?,
             }),
             Version::V2 => Ok(Self {
@@ -63,6 +66,7 @@ impl Meter {
                     Some(local) => Some(local),
                     None => Kept::open_if_there(file(v2::EVENTS))?,
                 },
+                local: file(v2::EVENTS_LOCAL).exists(),
                 memsw_hits: None,
             }),
         }
@@ -77,6 +81,13 @@ impl Meter {
     pub fn oom_kill(&self) -> Result<u64, CgroupError> {
         // Before Linux 4.13 the key is not there, and nothing can be said of kills.
         self.oom.as_ref().map_or(Ok(0), |oom| oom.keyed("oom_kill"))
+    }
+
+    /// How often the limit of this very cgroup refused memory that nothing could be taken back for: what kills. Hits of a limit
+    /// count what reclaim made room for too. `None` on v1, and on v2 before Linux 5.2.
+    pub fn refusals(&self) -> Result<Option<u64>, CgroupError> {
+        let local = self.hits.as_ref().filter(|_| self.local && self.version == Version::V2);
+        local.map(|events| events.keyed("oom")).transpose()
     }
 
     /// All counters, in six short reads.
@@ -178,6 +189,7 @@ mod tests {
         write(&cgroup.dir, &[(v2::USAGE, "1\n"), (v2::EVENTS, events), (v2::EVENTS_LOCAL, local)]);
         let read = Meter::open(&cgroup).unwrap().read().unwrap();
         assert_eq!((read.oom_kill, read.limit_hits, read.high, read.peak_bytes), (1, 7, 2, None));
+        assert_eq!(Meter::open(&cgroup).unwrap().refusals().unwrap(), Some(1), "of this level");
     }
 
     #[test]

@@ -207,13 +207,18 @@ fn execute(
     let program = &request.worker_program;
     let mut worker = Worker::spawn(program, plan.strategy, plan.ceiling_bytes, scratch, plan.deadline)?;
     let meters = Meters::open(request, &plan, accounting, vec![worker.pid()])?;
-    let watch = harm::Watch::begin(&meters.limiter_cgroup, accounting.oom_group.is_some(), plan.limit_bytes.unwrap_or(0))?;
+    let watch = harm::Watch::begin(
+        &meters.limiter_cgroup,
+        accounting.oom_group.is_some(),
+        plan.limit_bytes.unwrap_or(0),
+    )?;
     // From the moment that the worker is in the container's cgroup, a signal ends the proof in order.
     let signals = SignalGuard::new().map_err(|source| ProofError::Observe { what: "signals", source })?;
     worker.enter(&accounting.location.dir)?;
     let before = meters.own.read()?;
     let limiter_before = meters.limiter().read()?;
     let above_before = meters.hits_above();
+    let refusals_before = meters.refusals();
     plan.rebase(limiter_before.usage_bytes);
     let mut observer = Observer::start(signals, request.subject.init, &plan)?;
     let (stop, within) = run_sides(&mut plan, &mut worker, &meters, &mut observer, &mut others, see)?;
@@ -246,6 +251,9 @@ fn execute(
         limiter_hits: meters.limiter().read()?.limit_hits.saturating_sub(limiter_before.limit_hits),
         limiter_silent: !meters.limiter_cgroup.counts_hits()?,
         ancestor_hits: meters.hits_above().saturating_sub(above_before),
+        refusals: refusals_before
+            .zip(meters.refusals())
+            .map(|([a, b], [c, d])| [c.saturating_sub(a), d.saturating_sub(b)]),
         swapped_bytes: observer.swapped_bytes,
         others_grew_bytes: observer.others_grew_bytes,
         samples: observer.samples.take(),

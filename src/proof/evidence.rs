@@ -80,11 +80,23 @@ pub struct Evidence {
     pub limiter_silent: bool,
     /// Hits of limits above the limiter while the proof ran.
     pub ancestor_hits: u64,
+    /// Memory that the limiter, and limits above it, refused for good while the proof ran; `None` where the kernel counts only hits.
+    pub refusals: Option<[u64; 2]>,
     /// The highest use of swap seen, above what there was before.
     pub swapped_bytes: u64,
     /// The most that others in the container grew by while the worker wrote.
     pub others_grew_bytes: u64,
     pub samples: Vec<Sample>,
+}
+
+/// Who refused memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refuser {
+    /// The limit that is proved.
+    Limiter,
+    /// One above it.
+    Above,
+    Host,
 }
 
 impl Evidence {
@@ -93,10 +105,17 @@ impl Evidence {
         self.after.oom_kill.saturating_sub(self.before.oom_kill)
     }
 
-    /// Whether memory was refused by the limiter's limit; where the kernel does not count that, it is what is left once no
-    /// limit above was hit.
-    pub fn limit_was_hit(&self) -> bool {
-        self.limiter_hits > 0 || (self.limiter_silent && self.ancestor_hits == 0)
+    /// Who refused the memory that killed. A limit that was hit may have been held by reclaim: where the kernel tells no more than
+    /// hits, and both limits have some, the limiter is taken only if the worker was `near` the byte at which that one kills.
+    pub fn refuser(&self, near: bool) -> Refuser {
+        let hits = [self.limiter_hits + u64::from(self.limiter_silent), self.ancestor_hits];
+        match self.refusals.unwrap_or(hits).map(|count| count > 0) {
+            [true, false] => Refuser::Limiter,
+            [false, true] => Refuser::Above,
+            [true, true] if near => Refuser::Limiter,
+            [true, true] => Refuser::Above,
+            [false, false] => Refuser::Host,
+        }
     }
 
     /// How often memory.high was exceeded while the proof ran.

@@ -7,8 +7,7 @@ use super::plan::Plan;
 use super::request::Request;
 use super::strategy::Strategy;
 use super::victims::{self, Candidate};
-use crate::cgroup::limiter::limits_upwards;
-use crate::cgroup::{MemoryCgroup, Meter};
+use crate::cgroup::{CgroupError, MemoryCgroup, Meter};
 
 /// The meters of one proof.
 pub struct Meters {
@@ -16,7 +15,7 @@ pub struct Meters {
     pub own: Meter,
     /// The limiter; the same cgroup in the usual case.
     limiter: Meter,
-    /// Limits above the limiter.
+    /// Of all others on the way up: one without a limit may be given one.
     above: Vec<Meter>,
     before_swap: u64,
     before_high: u64,
@@ -40,11 +39,7 @@ impl Meters {
     ) -> Result<Self, ProofError> {
         let limiter_cgroup = accounting.limiter.as_ref().map_or(&accounting.cgroup, |l| &l.cgroup).clone();
         let own = Meter::open(&accounting.cgroup)?;
-        let above = limits_upwards(&accounting.cgroup)?
-            .iter()
-            .filter(|limit| limit.cgroup.dir != limiter_cgroup.dir)
-            .map(|limit| Meter::open(&limit.cgroup))
-            .collect::<Result<_, _>>()?;
+        let above = meters_upwards(&accounting.cgroup, &limiter_cgroup)?;
         let before = own.read()?;
         Ok(Self {
             limiter: Meter::open(&limiter_cgroup)?,
@@ -69,13 +64,17 @@ impl Meters {
         Ok(charged.filter(|charged| (usage.saturating_sub(noise_bytes)..=usage).contains(charged)))
     }
 
+    /// Refusals of the limiter and of those above it so far; `None` where the kernel does not count them.
+    pub fn refusals(&self) -> Option<[u64; 2]> {
+        let above = self.above.iter().map(|meter| meter.refusals().ok()?).sum::<Option<u64>>()?;
+        Some([self.limiter.refusals().ok()??, above])
+    }
+
     /// Hits of the limits above the limiter so far.
     pub fn hits_above(&self) -> u64 {
         self.above.iter().filter_map(|meter| meter.read().ok()).map(|c| c.limit_hits).sum()
     }
-}
 
-impl Meters {
     /// The processes of the container that are there now.
     pub fn others(&self) -> Vec<Candidate> {
         victims::candidates(&self.limiter_cgroup, &self.workers).unwrap_or_default()
@@ -92,6 +91,21 @@ impl Meters {
         let worker = victims::held_by_worker(self.strategy, at_limit, self.noise_bytes);
         victims::endangered(others, worker, total)
     }
+}
+
+/// The meters of all cgroups from `cgroup` up that can refuse it memory, but for the limiter's.
+fn meters_upwards(cgroup: &MemoryCgroup, limiter: &MemoryCgroup) -> Result<Vec<Meter>, CgroupError> {
+    let mut meters = Vec::new();
+    for at in cgroup.upwards().filter(|at| at.dir != limiter.dir) {
+        let own = at.dir == cgroup.dir;
+        match at.binds_descendants().and_then(|binds| (own || binds).then(|| Meter::open(&at)).transpose()) {
+            Ok(meter) => meters.extend(meter),
+            // A mount point that is no cgroup of the controller.
+            Err(e) if e.is_missing() && !own => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(meters)
 }
 
 impl Watched for Meters {

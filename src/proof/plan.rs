@@ -179,7 +179,8 @@ impl Plan {
             }
             strategy => fits(strategy, limit.saturating_sub(charged)),
         };
-        self.predicted_bytes = Some(touched + more);
+        // What was reclaimed meanwhile is room, but no more than there is.
+        self.predicted_bytes = Some((touched + more).min(fits(self.strategy, limit)));
     }
 
     /// True where the target does not fit below the limit.
@@ -217,7 +218,17 @@ impl Plan {
 
     /// A kill before this byte is too early: 2 MiB or 2 % before the prediction, and never within the noise.
     pub fn early_below_bytes(&self) -> u64 {
+        self.too_early_for(self.predicted_bytes.unwrap_or(0))
+    }
+
+    /// As [`Self::early_below_bytes`] once all page cache that there was before is taken back.
+    pub fn earliest_of_full_bytes(&self) -> u64 {
+        let all = self.limit_bytes.map_or(u64::MAX, |limit| fits(self.strategy, limit));
         let predicted = self.predicted_bytes.unwrap_or(0);
+        self.too_early_for(predicted.saturating_add(self.reclaimable_bytes).min(all.max(predicted)))
+    }
+
+    fn too_early_for(&self, predicted: u64) -> u64 {
         let slack = (2 * MIB).max(predicted / 50).max(self.page_size + self.noise_bytes);
         predicted.saturating_sub(slack)
     }
@@ -314,6 +325,30 @@ mod tests {
             let off = plan.predicted_bytes.unwrap().abs_diff(whole);
             assert!(off <= CHILD_BYTES, "{strategy}: {off}");
         }
+    }
+
+    /// Page cache that was written half way is taken away: what is charged is far less than what was written.
+    #[test]
+    fn no_prediction_is_above_the_limit() {
+        let mut plan = Plan {
+            strategy: Strategy::File,
+            medium: Some(Medium::Disk),
+            step_bytes: MIB,
+            target_bytes: 288 * MIB,
+            ceiling_bytes: 288 * MIB,
+            limit_bytes: Some(256 * MIB),
+            high_bytes: None,
+            usage_before_bytes: MIB,
+            reclaimable_bytes: 0,
+            swap_room_bytes: 0,
+            predicted_bytes: Some(254 * MIB),
+            within_bytes: 127 * MIB,
+            page_size: 4096,
+            noise_bytes: 0,
+            deadline: Duration::ZERO,
+        };
+        plan.refine(127 * MIB, 3 * MIB);
+        assert!(plan.predicted_bytes.unwrap() <= 256 * MIB && plan.reaches_limit());
     }
 
     #[test]

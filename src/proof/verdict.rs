@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{Evidence, Stop, WithinCheck};
+use super::evidence::{Evidence, Refuser, Stop, WithinCheck};
 use super::harm::Harmed;
 use super::plan::{BROKEN_MARGIN_BYTES, Plan};
 use super::preflight::victim_hint;
@@ -283,20 +283,23 @@ fn worker_ended(plan: &Plan, evidence: &Evidence) -> Decision {
 
 fn oom_killed(plan: &Plan, evidence: &Evidence) -> Decision {
     let touched = Mib(evidence.touched_bytes);
-    if !evidence.limit_was_hit() {
-        let (verdict, sentence) = if evidence.ancestor_hits > 0 {
-            (
-                Verdict::KilledByAncestor,
-                format!("OOM-killed after {touched} by a limit above the container's"),
-            )
-        } else {
-            (
-                Verdict::KilledExternally,
-                format!("OOM-killed after {touched}, but not by a limit: the host was short"),
-            )
-        };
-        return Decision::new(verdict, Some("limit-not-hit"), sentence);
-    }
+    let explained = evidence.touched_bytes + evidence.others_grew_bytes;
+    let (verdict, sentence) = match evidence.refuser(explained >= plan.earliest_of_full_bytes()) {
+        Refuser::Limiter => return killed_by_limit(plan, evidence),
+        Refuser::Above => (
+            Verdict::KilledByAncestor,
+            format!("OOM-killed after {touched} by a limit above the container's"),
+        ),
+        Refuser::Host => (
+            Verdict::KilledExternally,
+            format!("OOM-killed after {touched}, but not by a limit: the host was short"),
+        ),
+    };
+    Decision::new(verdict, Some("limit-not-hit"), sentence)
+}
+
+fn killed_by_limit(plan: &Plan, evidence: &Evidence) -> Decision {
+    let touched = Mib(evidence.touched_bytes);
     let (Some(limit), Some(predicted)) = (plan.limit_bytes, plan.predicted_bytes) else {
         return Decision::new(
             Verdict::KilledByAncestor,

@@ -149,6 +149,16 @@ fn a_limit_above_that_shrinks_kills_in_its_own_name() {
 }
 
 #[test]
+fn a_limit_that_comes_above_on_the_way_kills_in_its_own_name() {
+    let Some(pod) = TestCgroup::unlimited() else { return };
+    let mut container = pod.child("container");
+    container.limit(400);
+    let init = container.sleeper();
+    let less = (300 * MIB).to_string();
+    assert_eq!(proved_while_limit_becomes(&container, &pod, init, &less), Verdict::KilledByAncestor);
+}
+
+#[test]
 fn memory_high_throttles() {
     let Some(mut cgroup) = TestCgroup::limited(64) else { return };
     if cgroup.version == Version::V1 {

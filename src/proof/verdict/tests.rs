@@ -50,6 +50,7 @@ fn killed(touched: u64) -> Evidence {
         limiter_hits: 36,
         limiter_silent: false,
         ancestor_hits: 0,
+        refusals: None,
         swapped_bytes: 0,
         others_grew_bytes: 0,
         samples: Vec::new(),
@@ -127,6 +128,21 @@ fn a_process_of_the_container_that_was_killed_comes_before_all_but_init() {
     }
     let unknown = Evidence { harmed: Some(Harmed::default()), ..killed(66_973_696) };
     assert!(decide(&plan(80 * MIB), &unknown).sentence.starts_with("a process of the container"));
+}
+
+/// A container with 62 MiB of page cache, of which reclaim takes back as much as is asked for.
+#[test]
+fn hits_that_reclaim_made_room_for_do_not_say_who_killed() {
+    let mut full = plan(80 * MIB);
+    full.reclaimable_bytes = 62 * MIB;
+    full.rebase(LIMIT - 100 * 1024);
+    let by_hits = |touched| Evidence { ancestor_hits: 900, limiter_hits: 5000, ..killed(touched) };
+    assert_eq!(verdict(&full, &by_hits(47 * MIB)), (Verdict::KilledByAncestor, Some("limit-not-hit")));
+    assert_eq!(verdict(&full, &by_hits(61 * MIB)).0, Verdict::Enforced);
+    let told = |refusals, touched| Evidence { refusals: Some(refusals), ..by_hits(touched) };
+    assert_eq!(verdict(&full, &told([0, 2], 61 * MIB)).0, Verdict::KilledByAncestor);
+    assert_eq!(verdict(&full, &told([2, 0], 61 * MIB)).0, Verdict::Enforced);
+    assert_eq!(verdict(&full, &told([0, 0], 61 * MIB)).0, Verdict::KilledExternally);
 }
 
 #[test]
