@@ -89,7 +89,57 @@ fn a_runtime_that_doubles_the_limit_is_found() {
 #[test]
 fn a_runtime_that_ignores_the_cpu_limit_is_found() {
     let Some(failed) = failed_by(&edits(r#"s/"quota":25000/"quota":-1/"#), "") else { return };
-    assert_eq!(failed, ["cpu-limit", "cpu-throttles"]);
+    // On a busy host the process may get less than the limit by itself, which tells nothing.
+    assert!(failed == ["cpu-limit", "cpu-throttles"] || failed == ["cpu-limit"], "{failed:?}");
+}
+
+#[test]
+fn a_runtime_that_forgets_the_pids_limit_is_found() {
+    let Some(failed) = failed_by(&edits(r#"s/"pids":{"limit":99}/"pids":{"limit":-1}/"#), "") else { return };
+    assert_eq!(failed, ["pids-limit"]);
+}
+
+#[test]
+fn a_limit_that_is_a_page_less_or_much_more_is_found() {
+    for limit in [(128 << 20) - 4096_u64, 4 << 30] {
+        let edit = edits(&format!(r#"s/"limit":134217728/"limit":{limit}/"#));
+        let Some(failed) = failed_by(&edit, "") else { return };
+        assert!(failed.contains(&"memory-limit"), "{limit}: {failed:?}");
+    }
+}
+
+#[test]
+fn a_limit_that_is_relaxed_after_start_is_found() {
+    let relax = r#"file="$cgroup/memory.max"; [ -e "$file" ] || file="$cgroup/memory.limit_in_bytes"
+        [ "$verb" != start ] || { echo -1 >"$cgroup/memory.memsw.limit_in_bytes"; echo 1073741824 >"$file"; } 2>/dev/null"#;
+    let Some(failed) = failed_by("", relax) else { return };
+    assert!(failed.contains(&"percentages"), "{failed:?}");
+}
+
+#[test]
+fn a_runtime_that_leaves_a_helpers_cgroup_is_found() {
+    let leave = r#"[[ "$verb" != delete || "$id" != *-swap ]] || mkdir "$cgroup-left""#;
+    let Some(failed) = failed_by("", leave) else { return };
+    assert_eq!(failed, ["nothing-left"]);
+    let left = format!("rt-verify-{}-*-swap-left", std::process::id());
+    let removed = Command::new("find")
+        .args(["/sys/fs/cgroup", "-depth", "-type", "d", "-name", &left, "-exec", "rmdir", "{}", ";"])
+        .status();
+    assert!(removed.unwrap().success());
+}
+
+#[test]
+fn a_pid_that_is_not_the_containers_is_named() {
+    let other = r#"[ "$verb" != state ] || { runc=1; exec sed "s/\"pid\": [0-9]*/\"pid\": $PPID/" <("$RUNC" "$@"); }"#;
+    let other = other.replace("$RUNC", &runc().map(|path| path.display().to_string()).unwrap_or_default());
+    let Some(failed) = failed_by(&other, "") else { return };
+    assert_eq!(failed.first(), Some(&"create"), "{failed:?}");
+}
+
+#[test]
+fn a_create_that_did_nothing_is_named() {
+    let Some(failed) = failed_by(r#"[ "$verb" != create ] || exit 0"#, "") else { return };
+    assert_eq!(failed.first(), Some(&"create"), "{failed:?}");
 }
 
 #[test]

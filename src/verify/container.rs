@@ -25,6 +25,7 @@ pub fn go_through(runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
     if created {
         limits(pid, list);
         variants::swap(runtime, folder, list);
+        variants::pids(runtime, folder, list);
         memory::monitoring(pid, list);
         variants::unlimited(runtime, folder, list);
         memory::within(pid, runtime, folder, list);
@@ -53,12 +54,13 @@ pub fn go_through(runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
 const SKIPPED_WITHOUT_A_START: [(Step, &str); 3] =
     [(Step::Tracking, "tracking"), (Step::Tracking, "percentages"), (Step::Cpu, "cpu-throttles")];
 
-const SKIPPED_WITHOUT_A_CONTAINER: [(Step, &str); 16] = [
+const SKIPPED_WITHOUT_A_CONTAINER: [(Step, &str); 17] = [
     (Step::CgroupSetup, "memory-cgroup"),
     (Step::CgroupSetup, "memory-limit"),
     (Step::CgroupSetup, "limiter"),
     (Step::CgroupSetup, "cpu-limit"),
     (Step::CgroupSetup, "swap-limit"),
+    (Step::CgroupSetup, "pids-limit"),
     (Step::Monitoring, "monitoring"),
     (Step::Monitoring, "unlimited"),
     (Step::Within, "within"),
@@ -80,6 +82,14 @@ fn create(runtime: &Runtime, folder: &Folder, id: &str) -> Result<i32, Wrong> {
     let state = runtime.state(folder, id).ok_or_else(|| Wrong::new("created, but state does not know it"))?;
     if state.status != "created" || !is_alive(state.pid) {
         return Err(Wrong::new(format!("created, but state says {} with pid {}", state.status, state.pid)));
+    }
+    // The bundle asks for a pid namespace, so its init has another one than whoever asks.
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    if namespace(&state.pid.to_string()) == namespace("self") {
+        return Err(Wrong::new(format!(
+            "created, but the pid is not the container's: process {} is in the pid namespace of this one",
+            state.pid
+        )));
     }
     Ok(state.pid)
 }
@@ -220,12 +230,25 @@ fn delete(runtime: &Runtime, folder: &Folder, id: &str, pid: i32) -> Seen {
     }
 }
 
+/// Cgroups beside the container's of those that were made beside it: their names begin with its own.
+fn helpers(id: &str, folders: &[PathBuf]) -> Vec<PathBuf> {
+    let beside = folders.iter().filter_map(|dir| fs::read_dir(dir.parent()?).ok()).flatten().flatten();
+    let is_ones = |name: &str| name.contains(&format!("{id}-"));
+    let mut found: Vec<_> = beside
+        .filter(|entry| is_ones(&entry.file_name().to_string_lossy()))
+        .map(|entry| entry.path())
+        .collect();
+    found.retain(|path| path.is_dir() && !folders.contains(path));
+    found
+}
+
 fn nothing_left(runtime: &Runtime, folder: &Folder, id: &str, pid: i32, folders: &[PathBuf]) -> Seen {
     let mut left = Vec::new();
     if is_alive(pid) {
         left.push(format!("process {pid}"));
     }
     left.extend(folders.iter().filter(|dir| dir.exists()).map(|dir| format!("cgroup {}", dir.display())));
+    left.extend(helpers(id, folders).iter().map(|dir| format!("cgroup {}", dir.display())));
     if runtime.state(folder, id).is_some() || folder.root().join(id).exists() {
         left.push("state".to_owned());
     }

@@ -63,11 +63,7 @@ pub fn stress(pid: i32, runtime: &Runtime, folder: &Folder, list: &mut List<'_>)
         let decision = &outcome.decision;
         let seen = format!("{}: {}", decision.verdict, decision.sentence);
         if decision.verdict != StressVerdict::Held {
-            let wrong = Wrong::new(seen);
-            return Err(match &decision.hint {
-                Some(hint) => wrong.hint(hint.clone()),
-                None => wrong,
-            });
+            return Err(Wrong::by_exit(decision.verdict.exit(), seen, decision.hint.as_ref()));
         }
         let kills = outcome.record.summary.map_or(0, |summary| summary.kills.all());
         Ok(format!("{seen}; {kills} workers killed, the container lives"))
@@ -157,9 +153,5 @@ pub fn expect(outcome: &Outcome, wanted: &[Verdict]) -> Seen {
     if wanted.contains(&decision.verdict) || swapped {
         return Ok(said);
     }
-    let wrong = Wrong::new(said);
-    Err(match &decision.hint {
-        Some(hint) => wrong.hint(hint.clone()),
-        None => wrong,
-    })
+    Err(Wrong::by_exit(decision.verdict.exit(), said, decision.hint.as_ref()))
 }

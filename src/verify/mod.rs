@@ -21,6 +21,7 @@ pub use runtime::Runtime;
 
 use crate::cgroup::CgroupError;
 use crate::cgroup::host::{self, HostSetup};
+use crate::exit::ExitStatus;
 use crate::poll::SignalGuard;
 use crate::units::MIB;
 
@@ -84,7 +85,7 @@ impl Step {
 pub enum Mark {
     Pass,
     Fail,
-    /// Not applicable here, or not made after what failed before.
+    /// Not applicable here, not made after what failed before, or without a conclusion.
     Skip,
 }
 
@@ -133,6 +134,18 @@ impl Wrong {
     /// Nothing is wrong, but this host cannot tell.
     pub fn not_applicable(why: impl Into<String>) -> Self {
         Self { mark: Mark::Skip, ..Self::new(why) }
+    }
+
+    /// Nothing was found out, which is nothing against the runtime.
+    pub fn not_told(why: impl Into<String>) -> Self {
+        Self::not_applicable(why)
+    }
+
+    /// What a proof or a stress that did not find what it should have makes of a check: it fails where the code of its verdict
+    /// says something against the limit or the container.
+    pub fn by_exit(exit: ExitStatus, why: String, hint: Option<&String>) -> Self {
+        let wrong = if exit == ExitStatus::INCONCLUSIVE { Self::not_told(why) } else { Self::new(why) };
+        Self { hint: hint.cloned(), ..wrong }
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -1,6 +1,6 @@
 //! Containers beside the main one: one whose swap is limited too, and one without a memory limit.
 
-use oci_spec::runtime::{LinuxMemoryBuilder, LinuxResourcesBuilder, Spec};
+use oci_spec::runtime::{LinuxMemoryBuilder, LinuxPidsBuilder, LinuxResourcesBuilder, Spec};
 
 use super::runtime::{Folder, Runtime};
 use super::{LIMIT_BYTES, List, Seen, Step, Wrong};
@@ -40,6 +40,40 @@ fn swap_is_forbidden(cgroup: &MemoryCgroup) -> Seen {
         }
         None => Err(Wrong::new(format!("the kernel has no limit of {whose}, and one was asked for"))),
     }
+}
+
+/// So many processes the container may have.
+const PIDS: i64 = 99;
+
+/// The limit of processes that is asked for is in the kernel.
+pub fn pids(runtime: &Runtime, folder: &Folder, list: &mut List<'_>) {
+    list.check(Step::CgroupSetup, "pids-limit", || {
+        let ours = i32::try_from(std::process::id()).unwrap_or_default();
+        if locate(ours, "pids").is_err() {
+            return Err(Wrong::not_applicable("the kernel counts no processes by cgroup"));
+        }
+        with_container(runtime, folder, "pids", set_pids, |_, pid| {
+            let file = locate(pid, "pids").map_err(|e| Wrong::from_error(&e))?.dir.join("pids.max");
+            match std::fs::read_to_string(&file).as_deref().map(str::trim) {
+                Ok(limit) if limit == PIDS.to_string() => {
+                    Ok(format!("the kernel's limit is {PIDS} processes"))
+                }
+                Ok("max") => {
+                    Err(Wrong::new(format!("the kernel has no limit, and {PIDS} processes were asked for")))
+                }
+                Ok(other) => Err(Wrong::new(format!("the kernel's limit is {other} processes, not {PIDS}"))),
+                Err(e) => Err(Wrong::new(format!("cannot read {}: {e}", file.display()))),
+            }
+        })
+    });
+}
+
+fn set_pids(spec: &mut Spec) -> Result<(), Wrong> {
+    set_memory(spec, LinuxMemoryBuilder::default().limit(i64::try_from(LIMIT_BYTES).unwrap_or(i64::MAX)))?;
+    let pids = LinuxPidsBuilder::default().limit(PIDS).build().map_err(|e| Wrong::from_error(&e))?;
+    let resources = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
+    resources.ok_or_else(|| Wrong::new("the bundle has no resources"))?.set_pids(Some(pids));
+    Ok(())
 }
 
 /// A container without a limit is said to have none, and is not compared with some huge number.
