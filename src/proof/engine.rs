@@ -117,13 +117,15 @@ pub fn prove(request: &Request, see: &mut dyn FnMut(&Sample)) -> Result<Outcome,
     let mut assessment = assess(request)?;
     let mut held = None;
     if assessment.decision().is_none() {
-        match reserve(request, &assessment)? {
-            Ok(reservation) => {
+        match reserve(request, &assessment) {
+            Ok(Ok(reservation)) => {
                 // Again, beside the proofs that were begun meanwhile.
                 assessment = assess_beside(request, reservation.others_bytes)?;
                 held = Some(reservation);
             }
-            Err(busy) => assessment.refusals.push(busy),
+            Ok(Err(busy)) => assessment.refusals.push(busy),
+            Err(_) if request.subject.has_lost_init() => assessment = assess(request)?,
+            Err(e) => return Err(e),
         }
     }
     let mut record = Record::begin(request, &assessment.facts, assessment.plan.as_ref());
@@ -142,6 +144,8 @@ pub fn prove(request: &Request, see: &mut dyn FnMut(&Sample)) -> Result<Outcome,
                     decided_within = Some(within);
                     decision
                 }
+                // Its cgroup may have gone with it: that is no failure of the prover.
+                Err(_) if request.subject.has_lost_init() => lost(),
                 Err(e) => {
                     let failed = failure(&e);
                     record.conclude(&failed, began.elapsed());
@@ -165,6 +169,15 @@ pub(super) fn unaccounted() -> Decision {
         verdict: Verdict::Refused,
         reason: Some(Reason::Unlimited.name()),
         sentence: "the kernel accounts no memory for it".to_owned(),
+        hint: None,
+    }
+}
+
+fn lost() -> Decision {
+    Decision {
+        verdict: Verdict::InitDied,
+        reason: None,
+        sentence: "the container's init ended before a worker could be watched to its end".to_owned(),
         hint: None,
     }
 }

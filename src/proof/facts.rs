@@ -94,25 +94,36 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Reads the facts about `subject`. A process that has gone makes it stopped.
+    /// Reads the facts about `subject`. A process that has gone, or goes meanwhile, makes it stopped: then what was read, or could
+    /// not be, is another cgroup's.
     pub fn gather(subject: &Subject) -> Result<Self, ProofError> {
         let host = Host::read()?;
-        let stopped = |host| Self {
+        let (Some(place), false) = (&subject.place, subject.status == Status::Stopped) else {
+            return Ok(Self::stopped(host));
+        };
+        let read = Self::read(subject, place, host.clone());
+        if subject.has_lost_init() {
+            return Ok(Self::stopped(host));
+        }
+        match read {
+            Err(ProofError::Cgroup(CgroupError::NoProcess { .. })) => Ok(Self::stopped(host)),
+            read => read,
+        }
+    }
+
+    fn stopped(host: Host) -> Self {
+        Self {
             host,
             status: Status::Stopped,
             init: None,
             accounting: None,
             candidates: Vec::new(),
             lockable_bytes: 0,
-        };
-        let (Some(place), false) = (&subject.place, subject.status == Status::Stopped) else {
-            return Ok(stopped(host));
-        };
-        let location = match locate_place(place).map(|found| own_of(found, subject)) {
-            Ok(location) => location,
-            Err(CgroupError::NoProcess { .. }) => return Ok(stopped(host)),
-            Err(e) => return Err(e.into()),
-        };
+        }
+    }
+
+    fn read(subject: &Subject, place: &Place, host: Host) -> Result<Self, ProofError> {
+        let location = own_of(locate_place(place)?, subject);
         let frozen = match subject.init {
             Some(pid) => freezer::frozen(pid.as_raw()).unwrap_or(false),
             None => false,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::record;
 use super::record_dir::RecordDir;
 use super::strategy::Strategy;
+use super::victims;
 use crate::cgroup::MemoryCgroup;
 use crate::units::MIB;
 
@@ -60,6 +61,11 @@ impl Subject {
             status: Status::Live,
             record_dirs: Vec::new(),
         }
+    }
+
+    /// Whether the init has ended, or is about to. What was read through its pid holds only where this is not so afterwards.
+    pub fn has_lost_init(&self) -> bool {
+        self.init.is_some_and(|pid| victims::is_doomed(pid.as_raw(), None))
     }
 
     /// A cgroup folder (`--cgroup`).

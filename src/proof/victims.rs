@@ -171,7 +171,8 @@ pub fn group_of(pid: i32) -> Option<i32> {
 /// SIGKILL in a mask of pending signals.
 const KILLED: u64 = 1 << 8;
 
-/// Whether the process has gone, is a zombie, or has a SIGKILL before it.
+/// Whether the process has gone, is a zombie (of which /proc tells what is no longer so: its cgroup is the root), or has a SIGKILL
+/// before it.
 pub fn is_doomed(pid: i32, started: Option<u64>) -> bool {
     let Some(stat) = Stat::read(pid) else { return true };
     if matches!(stat.state, 'Z' | 'X') || started.is_some_and(|started| started != stat.started) {

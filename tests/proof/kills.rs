@@ -106,6 +106,35 @@ fn an_init_that_the_kernel_takes_is_the_container() {
     assert_eq!(outcome.decision.verdict, Verdict::InitDied, "{:?}", outcome.decision);
 }
 
+/// A zombie's cgroup is the root of the hierarchy, which has no limit.
+#[test]
+fn an_init_that_has_ended_and_is_not_waited_for_is_stopped() {
+    let Some(mut cgroup) = TestCgroup::limited(64) else { return };
+    let init = cgroup.sleeper();
+    let mut request = cgroup.request(init);
+    request.asked = rt::proof::Asked::Limited(64 * MIB);
+    kill(init, Signal::SIGKILL).unwrap();
+    wait_until("init to end", || !alive(init));
+    let outcome = proved(&request);
+    assert_eq!(outcome.decision.reason, Some("stopped"), "{:?}", outcome.decision);
+    assert_eq!(cgroup.latest_record().exit_code, Some(3));
+}
+
+/// The worker cannot be started, and init has gone meanwhile.
+#[test]
+fn an_init_that_ends_before_the_worker_is_there_is_no_failure_of_the_prover() {
+    let Some(mut cgroup) = TestCgroup::limited(64) else { return };
+    let init = cgroup.sleeper();
+    let mut request = cgroup.request(init);
+    let script = cgroup.records.path().join("worker");
+    std::fs::write(&script, format!("#!/bin/sh\nkill -9 {init}\n")).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    request.worker_program = script;
+    let outcome = proved(&request);
+    assert_eq!(outcome.decision.verdict, Verdict::InitDied, "{:?}", outcome.decision);
+    assert_eq!(cgroup.latest_record().verdict, "init-died", "the record is final");
+}
+
 /// Changes the limit of `changed` at the first sample of a proof of `cgroup`, and says what was found.
 fn proved_while_limit_becomes(cgroup: &TestCgroup, changed: &TestCgroup, init: Pid, limit: &str) -> Verdict {
     let mut done = false;
