@@ -231,13 +231,13 @@ impl<'a> Run<'a> {
         let took = self.started.elapsed();
         let after = self.meters.own.read()?;
         // One that the limit killed just before looks like those that are ended here.
-        let late = after.oom_kill.saturating_sub(self.kills_at_ticks[0]).saturating_sub(self.deaths_beside());
+        let late = after.oom_kill.saturating_sub(self.kills_at_ticks[0]);
         for _ in 0..late.min(living as u64) {
             if self.tally.others_killed(self.before.own, after) > self.deaths_beside() {
                 self.killed()?;
             }
         }
-        let harmed = self.watch.harmed(&self.others, &mut || self.own_deaths())?;
+        let harmed = self.watch.harmed(&self.others, &mut || self.own_deaths(living as u64))?;
         let evidence = Evidence {
             stop,
             init_alive: self.request.base.subject.init.is_none_or(is_alive),
@@ -269,12 +269,13 @@ impl<'a> Run<'a> {
         self.members.iter().map(|member| member.deaths_beside).sum()
     }
 
-    /// OOM kills that are of the prover's own processes; of a family each child may be one.
-    fn own_deaths(&self) -> OwnDeaths {
+    /// OOM kills that are of the prover's own processes; of a family each child may be one, and of those that were `living` when
+    /// all were killed each too.
+    fn own_deaths(&self, living: u64) -> OwnDeaths {
         let families = self.members.iter().filter(|member| member.strategy == Strategy::Fork);
         let children: u64 = families.map(|member| member.starts * fork::CHILDREN).sum();
         let at_least = self.tally.attributed + self.deaths_beside();
-        OwnDeaths { at_least, at_most: at_least + children }
+        OwnDeaths { at_least, at_most: at_least + living + children }
     }
 
     /// Runs the crew until something ends it.
