@@ -231,7 +231,12 @@ mod tests {
         let cgroup = fixture(Version::V1, tmp.path(), "c");
         let below = cgroup.dir.join("below");
         fs::create_dir_all(&below).unwrap();
-        for (name, text) in [(v1::USAGE, "0\n"), (v1::STAT, "total_inactive_file 1\n"), (v1::PEAK, "7\n")] {
+        for (name, text) in [
+            (v1::USAGE, "0\n"),
+            (v1::LIMIT, "65536\n"),
+            (v1::STAT, "total_inactive_file 1\n"),
+            (v1::PEAK, "7\n"),
+        ] {
             fs::write(cgroup.file(name), text).unwrap();
         }
         let own =
