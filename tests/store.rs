@@ -241,10 +241,23 @@ fn a_proof_that_ends_after_its_container_writes_into_no_other_ones_folder() {
     let dir = folder(&sandbox, &id);
     let journal = dir.join("rt-proofs.jsonl");
     // The first record is written as the proof begins, the last waits until the container is gone and another is there.
-    let fault = "openat:delay_enter=2500000:when=2+";
-    let proof = ["test-memory", "--strategy", "sequential", &id];
-    let mut proof = injected(&sandbox, &dir, fault, &proof).spawn();
-    wait_until("the first record", || journal.exists() || !proof.is_running());
+    let log = sandbox.path("calls");
+    let held = |fd: u32| format!("/proc/self/fd/{fd}/rt-proofs.jsonl");
+    let (key, value) = sandbox.mark().split_once('=').expect("a mark");
+    let mut proof = Run::new("strace")
+        .arg("-o")
+        .arg(&log)
+        .args(["-e", "inject=openat:delay_enter=2500000:when=2+"])
+        .args((3..32).flat_map(|fd| ["-P".to_owned(), held(fd)]))
+        .arg(Sandbox::binary())
+        .arg("--root")
+        .arg(sandbox.root())
+        .args(["test-memory", "--strategy", "sequential", &id])
+        .env(key, value)
+        .cwd(sandbox.path(""))
+        .spawn();
+    let calls = || fs::read_to_string(&log).unwrap_or_default().matches("openat(").count();
+    wait_until("the last record", || calls() == 2 || !proof.is_running());
     assert!(proof.is_running(), "{}", proof.text());
     sandbox.delete(&id);
     assert!(!dir.exists());
