@@ -44,7 +44,8 @@ pub fn log_time(since_boot: Duration) -> Duration {
 }
 
 /// The victims in the cgroup with this path and below it, oldest first, of lines that are not older than `since` (by
-/// [`log_time`]): before it, the cgroup was somebody else's. Empty where the log cannot be read. Does not wait.
+/// [`log_time`]): before it, the cgroup was somebody else's. Where the kernel writes no times, the path and the pid have to do.
+/// Empty where the log cannot be read. Does not wait.
 pub fn victims(cgroup: &str, since: Option<Duration>) -> Vec<Victim> {
     let first = FIRST_NAMESPACES
         .iter()
@@ -57,7 +58,7 @@ pub fn victims(cgroup: &str, since: Option<Duration>) -> Vec<Victim> {
 }
 
 pub(super) fn parse(log: &str, cgroup: &str, since: Option<Duration>) -> Vec<Victim> {
-    let is_new = |front: &str| since.is_none_or(|since| time(front).is_some_and(|at| at >= since));
+    let is_new = |front: &str| since.is_none_or(|since| time(front).is_none_or(|at| at >= since));
     let victims = log.lines().filter_map(|line| line.split_once("oom-kill:"));
     victims.filter(|(front, _)| is_new(front)).filter_map(|(_, line)| victim(line, cgroup)).collect()
 }
@@ -112,7 +113,11 @@ mod tests {
             "older lines are another's"
         );
         let untimed = LOG.replace("[  1", "1");
-        assert_eq!(parse(&untimed, "/pod/web", Some(Duration::ZERO)), [], "whose they are cannot be told");
+        assert_eq!(
+            parse(&untimed, "/pod/web", Some(Duration::MAX)).len(),
+            2,
+            "of lines without a time it cannot be told"
+        );
         assert_eq!(parse(LOG, "/web", None), []);
         let below: Vec<_> = parse(LOG, "/pod", None).into_iter().map(|victim| victim.pid).collect();
         assert_eq!(below, [22610, 7, 8], "all three are below the pod");
