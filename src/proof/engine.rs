@@ -246,7 +246,7 @@ fn execute(
         worker.reap().map_err(|source| ProofError::Observe { what: "wait for the worker", source })?;
     let ended = Instant::now();
     if plan.strategy == Strategy::Fork {
-        await_children(&accounting.cgroup, worker.pid())?;
+        await_children(&accounting.cgroup, &worker)?;
     }
     let harmed = watch.harmed(&others, &mut || own_deaths(&plan, &worker, worker_end, died))?;
     worker.dismiss_beside();
@@ -280,12 +280,14 @@ fn execute(
 /// Deaths that the kernel may have counted as OOM kills: of the worker, which was dead or dying before the prover killed it, of
 /// its family, and of those beside it.
 fn own_deaths(plan: &Plan, worker: &Worker, end: WorkerEnd, died: bool) -> OwnDeaths {
-    let beside = worker.deaths_beside();
+    let is_one_left = worker.is_beside_left();
+    let beside = OwnDeaths { is_one_left, ..OwnDeaths::exactly(worker.deaths_beside()) };
     if !matches!(end, WorkerEnd::Signal(_)) {
-        return OwnDeaths { at_least: beside, at_most: beside };
+        return beside;
     }
     let family = if plan.strategy == Strategy::Fork { fork::CHILDREN } else { 0 };
-    OwnDeaths { at_least: beside + u64::from(died), at_most: beside + 1 + family }
+    let at_least = beside.at_least + u64::from(died);
+    OwnDeaths { at_least, at_most: beside.at_most + 1 + family, ..beside }
 }
 
 /// First below the limit, where it must fit and be accounted; then on to the target.
@@ -339,12 +341,13 @@ fn side(
     observer.wait(worker, meters, see)
 }
 
-/// Waits until nobody of the worker's process group is in the cgroup any more: they have been killed, and are on
-/// their way out.
-pub(super) fn await_children(cgroup: &MemoryCgroup, worker: i32) -> Result<(), ProofError> {
+/// Waits until nobody of the worker's process group is in the cgroup any more, but for those beside it: they have been killed,
+/// and are on their way out.
+fn await_children(cgroup: &MemoryCgroup, worker: &Worker) -> Result<(), ProofError> {
     let began = Instant::now();
+    let is_child = |pid: i32| victims::group_of(pid) == Some(worker.pid()) && !worker.has_beside(pid);
     while began.elapsed() < GONE_WITHIN {
-        if !cgroup.processes()?.into_iter().any(|pid| victims::group_of(pid) == Some(worker)) {
+        if !cgroup.processes()?.into_iter().any(is_child) {
             break;
         }
         std::thread::sleep(Duration::from_millis(1));

@@ -50,12 +50,14 @@ pub struct Watch {
 pub struct OwnDeaths {
     pub at_least: u64,
     pub at_most: u64,
+    /// One of the prover's own lives that holds nothing and has the highest score: the kernel took nobody with fewer points.
+    pub is_one_left: bool,
 }
 
 impl OwnDeaths {
     /// So many, exactly.
     pub fn exactly(deaths: u64) -> Self {
-        Self { at_least: deaths, at_most: deaths }
+        Self { at_least: deaths, at_most: deaths, is_one_left: false }
     }
 }
 
@@ -66,7 +68,7 @@ impl Watch {
     }
 
     /// OOM kills so far.
-    pub fn kills(&self) -> Result<u64, CgroupError> {
+    fn kills(&self) -> Result<u64, CgroupError> {
         Ok(oom_kills_below(&self.cgroup)?.saturating_sub(self.kills_before))
     }
 
@@ -86,12 +88,14 @@ impl Watch {
             }
             // Others may have ended by themselves: of those that are gone, the kernel took the one that it prefers.
             let gone = others.iter().filter(|other| is_doomed(other.pid, Some(other.started)));
+            let explained = kills <= own.at_most;
+            let gone =
+                gone.filter(|other| !(explained && own.is_one_left) || other.is_before_idle(self.total));
             if let Some(other) = gone.max_by_key(|other| other.points(self.total)) {
                 return Ok(Some(Harmed { pid: Some(other.pid), name: Some(other.name.clone()) }));
             }
             if began.elapsed() >= SHOWS_WITHIN {
-                let explained = kills <= own.at_most || self.grouped;
-                return Ok((!explained).then(Harmed::default));
+                return Ok((!explained && !self.grouped).then(Harmed::default));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -160,7 +164,28 @@ mod tests {
         let watch = watch(dir.path(), true);
         counted(dir.path(), 5);
         assert_eq!(watch.harmed(&[], &mut || OwnDeaths::exactly(1)).unwrap(), None);
-        let family = || OwnDeaths { at_least: 1, at_most: 33 };
+        let family = || OwnDeaths { at_most: 33, ..OwnDeaths::exactly(1) };
         assert_eq!(Watch { grouped: false, ..watch }.harmed(&[], &mut { family }).unwrap(), None);
+    }
+
+    /// A loop of short commands, of which one has ended meanwhile.
+    #[test]
+    fn nobody_is_taken_before_one_of_the_own_with_more_points() {
+        let dir = tempfile::tempdir().unwrap();
+        let watch = watch(dir.path(), false);
+        counted(dir.path(), 5);
+        let short = process(i32::MAX);
+        let first = Candidate { oom_score_adj: 1000, bytes: 1 << 20, ..process(i32::MAX - 1) };
+        let family = |is_one_left| OwnDeaths { at_most: 33, is_one_left, ..OwnDeaths::exactly(1) };
+        let harmed =
+            |others: &[Candidate], own| watch.harmed(others, &mut || own).unwrap().and_then(|one| one.pid);
+        assert_eq!(harmed(std::slice::from_ref(&short), family(true)), None);
+        assert_eq!(harmed(std::slice::from_ref(&short), family(false)), Some(short.pid));
+        assert_eq!(harmed(&[short.clone(), first.clone()], family(true)), Some(first.pid));
+        // Below a limit in the container, the kernel has no choice among the prover's own.
+        assert_eq!(
+            harmed(std::slice::from_ref(&short), OwnDeaths { is_one_left: true, ..OwnDeaths::exactly(1) }),
+            Some(short.pid)
+        );
     }
 }

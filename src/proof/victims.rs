@@ -88,6 +88,12 @@ impl Candidate {
         })
     }
 
+    /// Whether the kernel could take it rather than a process that holds nothing and has a score of 1000.
+    pub(super) fn is_before_idle(&self, total: u64) -> bool {
+        let most = self.points(total).map(|points| points + i128::from(self.drift_bytes));
+        most >= points(0, 1000, total)
+    }
+
     /// The kernel's points, in bytes, under a limit of `total` bytes (memory and swap); `None`: never chosen.
     pub(super) fn points(&self, total: u64) -> Option<i128> {
         points(self.bytes, self.oom_score_adj, total)

@@ -275,7 +275,7 @@ impl<'a> Run<'a> {
         let families = self.members.iter().filter(|member| member.strategy == Strategy::Fork);
         let children: u64 = families.map(|member| member.starts * fork::CHILDREN).sum();
         let at_least = self.tally.attributed + self.deaths_beside();
-        OwnDeaths { at_least, at_most: at_least + living + children }
+        OwnDeaths { at_most: at_least + living + children, ..OwnDeaths::exactly(at_least) }
     }
 
     /// Runs the crew until something ends it.

@@ -11,7 +11,6 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, close, getppid, pause};
 
 use super::door::Door;
-use crate::proof::strategy::Strategy;
 use crate::proof::victims;
 use crate::sys::clone::{CloneOptions, clone_process};
 use crate::sys::memory::SharedPage;
@@ -21,15 +20,10 @@ use crate::sys::worker::close_inherited;
 const FIRST_CELL: usize = 2;
 const CELLS: usize = 2;
 
-/// How many a strategy has: a family has its own.
-fn count(strategy: Strategy) -> usize {
-    if strategy == Strategy::Fork { 0 } else { CELLS }
-}
-
 /// Worker: has them take the way into the cgroup too. They are children of the `prover`, die with it, and share nothing with the
 /// worker.
-pub(super) fn start(strategy: Strategy, prover: Pid, door: &mut Door, page: &SharedPage) -> io::Result<()> {
-    for cell in &page.cells()[FIRST_CELL..FIRST_CELL + count(strategy)] {
+pub(super) fn start(prover: Pid, door: &mut Door, page: &SharedPage) -> io::Result<()> {
+    for cell in &page.cells()[FIRST_CELL..FIRST_CELL + CELLS] {
         let options = CloneOptions { sibling: true, ..CloneOptions::default() };
         let pid = clone_process(options, |_| {
             if prctl::set_pdeathsig(Signal::SIGKILL).is_err() || getppid() != prover {
@@ -65,6 +59,11 @@ pub(super) fn deaths(page: &SharedPage) -> u64 {
         _ => false,
     };
     pids(page).filter(died).count() as u64
+}
+
+/// Prover: whether one of them is there still, and nothing is on its way to end it.
+pub(super) fn is_left(page: &SharedPage) -> bool {
+    pids(page).any(|pid| !victims::is_doomed(pid.as_raw(), None))
 }
 
 /// Prover: ends them. A pid that is no child of this process is nobody of them.

@@ -175,7 +175,7 @@ fn serve(
         // The parent has gone.
         return Ok(());
     };
-    beside::start(arguments.strategy, arguments.parent, &mut door, page).map_err(|e| (Stage::Isolate, e))?;
+    beside::start(arguments.parent, &mut door, page).map_err(|e| (Stage::Isolate, e))?;
     door.enter();
     drop(door);
     let mut done = 0;

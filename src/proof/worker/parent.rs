@@ -173,6 +173,16 @@ impl Worker {
         beside::deaths(&self.page)
     }
 
+    /// Whether one of the processes beside the worker lives, before [`Self::dismiss_beside`].
+    pub fn is_beside_left(&self) -> bool {
+        beside::is_left(&self.page)
+    }
+
+    /// Whether this is one of the processes beside the worker.
+    pub fn has_beside(&self, pid: i32) -> bool {
+        beside::pids(&self.page).any(|beside| beside.as_raw() == pid)
+    }
+
     /// Ends the processes beside the worker.
     pub fn dismiss_beside(&self) {
         beside::dismiss(&self.page);
