@@ -35,8 +35,8 @@ pub struct Meter {
     oom: Option<Kept>,
     /// v1 failcnt, v2 memory.events.local (memory.events before Linux 5.2).
     hits: Option<Kept>,
-    /// Whether [`Self::hits`] are of this very cgroup.
-    local: bool,
+    /// Whether the file of [`Self::hits`] has refusals too, of this very cgroup: memory.events.local.
+    counts_refusals: bool,
     /// v1 memsw.failcnt: an attempt is refused by one of the two limits.
     memsw_hits: Option<Kept>,
 }
@@ -53,22 +53,25 @@ impl Meter {
                 swap: Kept::open_if_there(file(v1::MEMSW_USAGE))?,
                 oom: Kept::open_if_there(file(v1::OOM_CONTROL))?,
                 hits: Kept::open_if_there(file(v1::FAILCNT))?,
-                local: true,
+                counts_refusals: false,
                 memsw_hits: Kept::open_if_there(file(v1::MEMSW_FAILCNT))?,
             }),
-            Version::V2 => Ok(Self {
-                version: Version::V2,
-                usage: Kept::open(file(v2::USAGE))?,
-                peak: Kept::open_if_there(file(v2::PEAK))?,
-                swap: Kept::open_if_there(file(v2::SWAP_USAGE))?,
-                oom: Kept::open_if_there(file(v2::EVENTS))?,
-                hits: match Kept::open_if_there(file(v2::EVENTS_LOCAL))? {
-                    Some(local) => Some(local),
-                    None => Kept::open_if_there(file(v2::EVENTS))?,
-                },
-                local: file(v2::EVENTS_LOCAL).exists(),
-                memsw_hits: None,
-            }),
+            Version::V2 => {
+                let local = Kept::open_if_there(file(v2::EVENTS_LOCAL))?;
+                Ok(Self {
+                    version: Version::V2,
+                    usage: Kept::open(file(v2::USAGE))?,
+                    peak: Kept::open_if_there(file(v2::PEAK))?,
+                    swap: Kept::open_if_there(file(v2::SWAP_USAGE))?,
+                    oom: Kept::open_if_there(file(v2::EVENTS))?,
+                    counts_refusals: local.is_some(),
+                    hits: match local {
+                        Some(local) => Some(local),
+                        None => Kept::open_if_there(file(v2::EVENTS))?,
+                    },
+                    memsw_hits: None,
+                })
+            }
         }
     }
 
@@ -86,7 +89,7 @@ impl Meter {
     /// How often the limit of this very cgroup refused memory that nothing could be taken back for: what kills. Hits of a limit
     /// count what reclaim made room for too. `None` on v1, and on v2 before Linux 5.2.
     pub fn refusals(&self) -> Result<Option<u64>, CgroupError> {
-        let local = self.hits.as_ref().filter(|_| self.local && self.version == Version::V2);
+        let local = self.hits.as_ref().filter(|_| self.counts_refusals);
         local.map(|events| events.keyed("oom")).transpose()
     }
 

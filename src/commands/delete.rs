@@ -14,19 +14,15 @@ pub fn run(global: &Global, args: &DeleteArgs) -> anyhow::Result<ExitStatus> {
 
 /// Deletes a container whose process has just ended, or with `keep` notes how it did; somebody else may have deleted
 /// it already.
-pub(super) fn after_end(global: &Global, container: &Container, end: End, keep: bool) -> anyhow::Result<()> {
-    let store = Store::open(global)?;
+pub(super) fn after_end(store: &Store, container: &Container, end: End, keep: bool) {
     let done = if keep {
-        delete::note_end(&store, container, end)
+        delete::note_end(store, container, end)
     } else {
-        delete::delete_ended(&store, container, end)
+        delete::delete_ended(store, container, end)
     };
-    match done {
-        Ok(()) => Ok(()),
-        Err(error) if error.is_absence() => Ok(()),
-        Err(error) => {
-            tracing::warn!("{error}");
-            Ok(())
-        }
+    if let Err(error) = done
+        && !error.is_absence()
+    {
+        tracing::warn!("{error}");
     }
 }

@@ -18,6 +18,8 @@ use crate::units::{CpuShare, Ram};
 
 /// A container that waits to be started.
 pub struct Made {
+    /// Where it is.
+    pub store: Store,
     pub container: Container,
     pub launched: Launched,
     /// `None` for a detached one.
@@ -75,7 +77,7 @@ pub fn make(global: &Global, args: &CreateArgs, detach: bool, subreaper: bool) -
         crate::runtime::delete::destroy(&container)?;
         return Err(error.into());
     }
-    Ok(Made { container, launched, foreground })
+    Ok(Made { store, container, launched, foreground })
 }
 
 fn with_hint(error: RuntimeError, args: &CreateArgs) -> anyhow::Error {

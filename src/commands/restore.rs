@@ -27,19 +27,16 @@ pub fn run(global: &Global, args: &RestoreArgs) -> anyhow::Result<ExitStatus> {
     } else {
         Some(Foreground::prepare(has_terminal(container.spec()?), !args.no_subreaper)?)
     };
-    let done = match (start(&mut container, args), foreground) {
-        (Ok(master), Some(foreground)) => {
-            container.wait_and_delete(&store, foreground, master).map_err(Into::into)
-        }
-        (Ok(_), None) => Ok(ExitStatus::SUCCESS),
-        (Err(error), _) => Err(error),
-    };
-    if done.is_err()
+    let master = start(&mut container, args);
+    if master.is_err()
         && let Err(second) = container.destroy()
     {
         tracing::warn!("{second:#}");
     }
-    done
+    match (master?, foreground) {
+        (master, Some(foreground)) => Ok(container.wait_and_delete(&store, foreground, master)?),
+        (_, None) => Ok(ExitStatus::SUCCESS),
+    }
 }
 
 fn start(container: &mut Container, args: &RestoreArgs) -> anyhow::Result<Option<std::os::fd::OwnedFd>> {

@@ -3,14 +3,13 @@
 use super::making::{Made, make};
 use crate::cli::{Global, RunArgs};
 use crate::exit::ExitStatus;
-use crate::runtime::Store;
 use crate::runtime::delete::{destroy, destroy_unwatched};
 use crate::runtime::start::release;
 
 /// Runs the container; in the foreground the exit code is that of its process.
 #[inline(never)]
 pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<ExitStatus> {
-    let Made { mut container, launched, foreground } =
+    let Made { store, mut container, launched, foreground } =
         make(global, &args.create, args.detach, !args.no_subreaper && !args.detach)?;
     if let Err(error) = release(&container) {
         drop(foreground);
@@ -22,15 +21,7 @@ pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<ExitStatus> {
     let Some(foreground) = foreground else { return Ok(ExitStatus::SUCCESS) };
     // Other commands may change the container while it runs.
     container.unlock();
-    let end = match foreground.wait(&launched) {
-        Ok(end) => end,
-        Err(error) => {
-            if let Err(second) = destroy_unwatched(&Store::open(global)?, &container) {
-                tracing::warn!("{second}");
-            }
-            return Err(error.into());
-        }
-    };
-    super::delete::after_end(global, &container, end, args.keep)?;
+    let end = foreground.wait(&launched).inspect_err(|_| destroy_unwatched(&store, &container))?;
+    super::delete::after_end(&store, &container, end, args.keep);
     Ok(end.into())
 }

@@ -1,6 +1,8 @@
 //! What a journal tells, each proof and stress once: the final record in the place of the one that was begun. The proofs of
 //! one command or hook are a run.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 
 use super::record::{IN_PROGRESS, Record, SCHEMA};
@@ -72,13 +74,13 @@ impl Entry {
         }
     }
 
-    /// Whether both are of one run; a record that names none is a run of its own.
-    fn is_of_one_run(&self, other: &Self) -> bool {
-        let run = |entry: &'_ Self| match entry {
-            Self::Proof(record) => record.run.clone(),
-            Self::Stress(record) => record.run.clone(),
+    /// The container and the name of its run; `None` where the record names none, and so is a run of its own.
+    fn run(&self) -> Option<(&str, &str)> {
+        let run = match self {
+            Self::Proof(record) => &record.run,
+            Self::Stress(record) => &record.run,
         };
-        run(self).is_some_and(|name| run(other) == Some(name)) && self.id() == other.id()
+        Some((self.id(), run.as_deref()?))
     }
 
     fn name_and_verdict(&self) -> (&str, &str) {
@@ -177,11 +179,17 @@ impl History {
     #[must_use]
     pub fn runs(&self) -> Vec<Run<'_>> {
         let mut runs: Vec<Run<'_>> = Vec::new();
+        let mut named = HashMap::new();
         for entry in self.entries.iter().rev() {
-            match runs.iter_mut().find(|run| run.entries[0].is_of_one_run(entry)) {
-                Some(run) => run.entries.insert(0, entry),
+            let next = runs.len();
+            let at = entry.run().map_or(next, |name| *named.entry(name).or_insert(next));
+            match runs.get_mut(at) {
+                Some(run) => run.entries.push(entry),
                 None => runs.push(Run { entries: vec![entry] }),
             }
+        }
+        for run in &mut runs {
+            run.entries.reverse();
         }
         runs.reverse();
         runs
@@ -203,7 +211,7 @@ impl History {
     #[must_use]
     pub fn last(mut self) -> Self {
         if let Some(last) = self.entries.pop() {
-            self.entries.retain(|entry| entry.is_of_one_run(&last));
+            self.entries.retain(|entry| entry.run().is_some() && entry.run() == last.run());
             self.entries.push(last);
         }
         self

@@ -9,6 +9,7 @@ use super::harm::Harmed;
 use super::plan::{BROKEN_MARGIN_BYTES, Plan};
 use super::preflight::victim_hint;
 use super::refusal::Reason;
+use super::run;
 use super::worker::{Stage, WorkerEnd};
 use crate::exit::ExitStatus;
 use crate::units::Mib;
@@ -116,10 +117,7 @@ impl Verdict {
 
     /// The worst of several; of equally bad ones the first.
     pub fn worst(verdicts: impl IntoIterator<Item = Self>) -> Option<Self> {
-        let worse = |worst: Self, next: Self| {
-            if next.exit().severity() > worst.exit().severity() { next } else { worst }
-        };
-        verdicts.into_iter().reduce(worse)
+        run::worst(verdicts, |verdict| Some(verdict.exit().0))
     }
 }
 

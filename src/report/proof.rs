@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::printable::{printable_line, put_line};
+use crate::printable::put_line;
 use crate::proof::plan::Expectation;
 use crate::proof::record::CgroupRecord;
 use crate::proof::run::RunSummary;
@@ -93,11 +93,7 @@ fn seconds(us: u64) -> f64 {
 pub fn conclusion(outcome: &Outcome) -> String {
     let decision = &outcome.decision;
     let mut text = String::new();
-    match decision.verdict {
-        Verdict::InitDied => text += "*** THE CONTAINER WAS LOST ***\n",
-        Verdict::ContainerHarmed => text += "*** A PROCESS OF THE CONTAINER WAS KILLED ***\n",
-        _ => {}
-    }
+    text += alarm(decision.verdict.name());
     let reason = decision.reason.map_or_else(String::new, |reason| format!(" ({reason})"));
     put_line(&mut text, &format!("{}{reason}: {}", decision.verdict, decision.sentence));
     if let Some(numbers) = numbers(outcome) {
@@ -115,11 +111,23 @@ pub fn conclusion(outcome: &Outcome) -> String {
     text
 }
 
+/// What is said before all else: the container was harmed. Proof and stress have one name for that.
+pub(super) fn alarm(verdict: &str) -> &'static str {
+    if verdict == Verdict::InitDied.name() {
+        "*** THE CONTAINER WAS LOST ***\n"
+    } else if verdict == Verdict::ContainerHarmed.name() {
+        "*** A PROCESS OF THE CONTAINER WAS KILLED ***\n"
+    } else {
+        ""
+    }
+}
+
 /// The last line of a run of several proofs: how each ended, and what that makes; `None` of one proof.
 #[must_use]
 pub fn overall(run: &RunSummary) -> Option<String> {
-    let line = format!("overall: {} ({})", run.verdict, run.each());
-    (run.strategies.len() > 1).then(|| printable_line(&line).into_owned() + "\n")
+    let mut text = String::new();
+    put_line(&mut text, &format!("overall: {} ({})", run.verdict, run.each()));
+    (run.strategies.len() > 1).then_some(text)
 }
 
 fn numbers(outcome: &Outcome) -> Option<String> {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::cgroup::pressure::PressureScope;
 use crate::printable::put_line;
-use crate::proof::stress::{MemberSnapshot, MemberState, Snapshot, StressRecord, StressVerdict};
+use crate::proof::stress::{MemberSnapshot, MemberState, Snapshot, StressRecord};
 use crate::units::Mib;
 
 /// Lines of a terminal that a live view takes beside one a worker.
@@ -66,11 +66,7 @@ fn member(member: &MemberSnapshot) -> String {
 #[must_use]
 pub fn conclusion(record: &StressRecord) -> String {
     let mut text = String::new();
-    if record.verdict == StressVerdict::InitDied.name() {
-        text += "*** THE CONTAINER WAS LOST ***\n";
-    } else if record.verdict == StressVerdict::ContainerHarmed.name() {
-        text += "*** A PROCESS OF THE CONTAINER WAS KILLED ***\n";
-    }
+    text += super::proof::alarm(&record.verdict);
     let reason = record.reason.as_ref().map_or_else(String::new, |reason| format!(" ({reason})"));
     put_line(&mut text, &format!("{}{reason}: {}", record.verdict, record.sentence));
     for line in numbers(record) {

@@ -60,12 +60,12 @@ pub fn note_end(store: &Store, ended: &Container, end: End) -> Result<()> {
     container.save()
 }
 
-/// Ends and removes a container that rt was to wait for and cannot: nobody else would.
-///
-/// # Errors
-/// As [`destroy`]; another one of that name has come instead.
-pub fn destroy_unwatched(store: &Store, container: &Container) -> Result<()> {
-    destroy(&again(store, container)?)
+/// Ends and removes a container that rt was to wait for and cannot, as nobody else would; another one of that name, which has come
+/// instead, stays. The caller has not locked it. A failure is only logged: the other one is told.
+pub fn destroy_unwatched(store: &Store, container: &Container) {
+    if let Err(error) = again(store, container).and_then(|container| destroy(&container)) {
+        tracing::warn!("{error}");
+    }
 }
 
 /// The container, locked: other commands may have changed it since, deleted it, or even made one of its name.

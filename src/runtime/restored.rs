@@ -15,7 +15,7 @@ use super::receipts;
 use super::status::ProcessId;
 use super::store::Store;
 use crate::exit::ExitStatus;
-use crate::receipt::Found;
+use crate::receipt::{End, Found};
 use crate::sys::process::pidfd_open;
 
 impl Store {
@@ -50,24 +50,27 @@ impl Container {
     /// Waits for init, which is a child of rt, and deletes the container.
     ///
     /// # Errors
-    /// It cannot be waited for.
+    /// It cannot be waited for, and was ended; or something of it cannot be removed.
     pub fn wait_and_delete(
         &mut self,
         store: &Store,
         foreground: Foreground,
         master: Option<OwnedFd>,
     ) -> Result<ExitStatus> {
-        let pid = Pid::from_raw(self.init_pid());
-        let pidfd = pidfd_open(pid.as_raw()).map_err(RuntimeError::call("pidfd_open"))?;
-        let mut foreground = foreground;
-        if let Some(master) = master {
-            foreground.attach_master(master)?;
-        }
         self.unlock();
-        let end = foreground.wait(&Launched { pid, pidfd })?;
+        let end = self.wait(foreground, master).inspect_err(|_| delete::destroy_unwatched(store, self))?;
         receipts::leave(store, self, Found::Stopped, Some(end));
         self.destroy()?;
         Ok(end.into())
+    }
+
+    fn wait(&self, mut foreground: Foreground, master: Option<OwnedFd>) -> Result<End> {
+        let pid = Pid::from_raw(self.init_pid());
+        let pidfd = pidfd_open(pid.as_raw()).map_err(RuntimeError::call("pidfd_open"))?;
+        if let Some(master) = master {
+            foreground.attach_master(master)?;
+        }
+        foreground.wait(&Launched { pid, pidfd })
     }
 
     /// Removes everything of it.
